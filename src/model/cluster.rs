@@ -1,0 +1,232 @@
+//! `kind: Cluster`: how a cluster is reached, and what drover does there.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
+use super::time::{Deadline, Interval};
+use super::{ApiVersion, ClusterName, kind};
+
+kind!(ClusterKind, "Cluster");
+
+/// A Cluster document: how a cluster is reached, and what drover does there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "drover Cluster")]
+pub struct ClusterManifest {
+    /// The version of this format.
+    pub api_version: ApiVersion,
+    /// The kind of this document.
+    pub kind: ClusterKind,
+    /// Its name.
+    pub metadata: ClusterMetadata,
+    /// How it is reached, and what drover does there.
+    pub spec: ClusterSpec,
+}
+
+/// The name of a Cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterMetadata {
+    /// The name that Node and Group documents use.
+    pub name: ClusterName,
+}
+
+/// How a cluster is reached, and what drover does there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// How it is reached.
+    pub connection: Connection,
+    /// Whether drover changes it or only reports.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+    /// How long drover waits for an answer before it reports the cluster as unreachable (default 10s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
+    /// What the kubelet of every machine must see of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<Kubelet>,
+    /// The storage paths that every machine must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+    /// How machines move between groups by load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
+    /// When changes may be applied; always, where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// Guards that are lifted for a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Allow>,
+}
+
+/// How a cluster is reached: by a kubeconfig, from inside it, or not at all (a dump of its objects).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Connection {
+    /// A kubeconfig file; where only a context is given, the files that kubectl would use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
+    /// The context in the kubeconfig; its current one where this is omitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// drover runs inside this cluster and uses its own service account.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_cluster: bool,
+    /// A dump of live objects, relative to the root of the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// Whether drover changes a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Changes are applied.
+    #[default]
+    Enforce,
+    /// Differences are reported, and nothing is ever written.
+    Observe,
+}
+
+impl Mode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the kubelet of every machine must see of its host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kubelet {
+    /// What configures the kubelets of this cluster.
+    pub manager: KubeletManager,
+    /// Host directories bound into the kubelet container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_binds: Vec<Bind>,
+}
+
+/// What configures the kubelets of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KubeletManager {
+    /// RKE1, through its cluster.yml.
+    Rke,
+    /// RKE1 under Rancher.
+    Rancher,
+    /// The kubelet runs on the host (RKE2, K3s, kubeadm): binds do not apply.
+    None,
+}
+
+/// The storage paths that every machine must have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Storage {
+    /// Where the distributed file system is mounted or linked to.
+    pub root: HostPath,
+    /// File-system types that count as distributed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_systems: Vec<String>,
+    /// Directories below the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<Directory>,
+}
+
+/// A directory below the storage root.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Directory {
+    /// Its path, relative to the root.
+    pub path: StoragePath,
+    /// Its permission bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DirectoryMode>,
+}
+
+/// How machines move between groups by load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rebalance {
+    /// How often it looks (default 5m).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Interval>,
+    /// The difference in load, as a fraction of capacity, from which a machine moves (default 0.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub threshold: Option<f64>,
+    /// How long a pod waits before it counts as short of resources (default 5m).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_after: Option<Interval>,
+    /// The namespaces whose pods count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+}
+
+/// A time in which changes may be applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Window {
+    /// When it opens: a cron expression of five fields.
+    pub schedule: String,
+    /// How long it stays open.
+    pub duration: Interval,
+    /// The time zone of the schedule (default UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// A guard that is lifted for a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Allow {
+    /// Which guard.
+    pub guard: Guard,
+    /// When it holds again.
+    pub until: Deadline,
+    /// Who asked for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A named safety check of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    /// Too large a share of a cluster's managed nodes would change.
+    TooManyNodes,
+    /// A cluster would lose all its Node documents.
+    EmptyState,
+    /// A platform role would exist on no node.
+    LastPlatformRole,
+    /// A group would fall under its guarantee.
+    BelowGuarantee,
+    /// Running pods would no longer match their node.
+    RunningPods,
+}
+
+impl Guard {
+    /// Every guard.
+    pub const ALL: [Self; 5] =
+        [Self::TooManyNodes, Self::EmptyState, Self::LastPlatformRole, Self::BelowGuarantee, Self::RunningPods];
+
+    /// Its name in state files, on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TooManyNodes => "too-many-nodes",
+            Self::EmptyState => "empty-state",
+            Self::LastPlatformRole => "last-platform-role",
+            Self::BelowGuarantee => "below-guarantee",
+            Self::RunningPods => "running-pods",
+        }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

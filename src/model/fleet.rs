@@ -1,0 +1,152 @@
+//! `kind: Fleet`: settings for all clusters of a state repository.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::known;
+use super::{ApiVersion, GroupName, LabelKey, kind};
+
+kind!(FleetKind, "Fleet");
+
+/// A Fleet document: settings for all clusters of the repository. There may be at most one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "drover Fleet")]
+pub struct FleetManifest {
+    /// The version of this format.
+    pub api_version: ApiVersion,
+    /// The kind of this document.
+    pub kind: FleetKind,
+    /// Its name.
+    pub metadata: FleetMetadata,
+    /// Its settings.
+    #[serde(default)]
+    pub spec: FleetSpec,
+}
+
+/// The name of a Fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetMetadata {
+    /// What people call this fleet.
+    pub name: super::ClusterName,
+}
+
+/// Settings for all clusters. Every one has a default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FleetSpec {
+    /// Which label keys drover owns on managed nodes.
+    pub labels: VocabularySpec,
+    /// The group of nodes that name none. Without it such nodes are in no group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_group: Option<GroupName>,
+    /// When a plan is too large to be applied without being allowed.
+    pub limits: Limits,
+    /// Who drover's own commits are by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_back: Option<WriteBack>,
+    /// Where drover's daemon tells people what it did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notifications: Vec<Notification>,
+}
+
+/// The label keys of the vocabulary; the defaults are those of cube-studio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VocabularySpec {
+    /// The machine offers CPU to pods.
+    pub cpu: LabelKey,
+    /// The machine has GPUs.
+    pub gpu: LabelKey,
+    /// The model of its GPUs.
+    pub gpu_type: LabelKey,
+    /// The machine shares GPUs between pods.
+    pub vgpu: LabelKey,
+    /// The machine has an RDMA network.
+    pub rdma: LabelKey,
+    /// The machine takes training jobs.
+    pub train: LabelKey,
+    /// The machine takes notebooks.
+    pub notebook: LabelKey,
+    /// The machine takes inference services.
+    pub service: LabelKey,
+    /// The resource group that the machine belongs to.
+    pub group: LabelKey,
+    /// The rebalancer may move the machine.
+    pub share: LabelKey,
+    /// Keys of control-plane roles that `spec.platform` of a Node may name.
+    #[schemars(extend("uniqueItems" = true))]
+    pub platform: Vec<LabelKey>,
+}
+
+impl Default for VocabularySpec {
+    fn default() -> Self {
+        let platform = ["mysql", "redis", "kubeflow-dashboard", "kubeflow", "istio", "monitoring", "logging"];
+        Self {
+            cpu: known("cpu"),
+            gpu: known("gpu"),
+            gpu_type: known("gpu-type"),
+            vgpu: known("vgpu"),
+            rdma: known("rdma"),
+            train: known("train"),
+            notebook: known("notebook"),
+            service: known("service"),
+            group: known("org"),
+            share: known("share"),
+            platform: platform.into_iter().map(known).collect(),
+        }
+    }
+}
+
+/// Limits of the guard `too-many-nodes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// The share of a cluster's managed nodes, in percent, that one plan may change.
+    #[schemars(range(min = 0, max = 100))]
+    pub changed_nodes_percent: u8,
+    /// Clusters with fewer managed nodes are not limited.
+    pub from_nodes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { changed_nodes_percent: 30, from_nodes: 10 }
+    }
+}
+
+/// Author and committer of the commits that drover makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WriteBack {
+    /// The name in the commits.
+    pub name: String,
+    /// The address in the commits.
+    pub email: String,
+}
+
+/// A webhook that is told what drover did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Notification {
+    /// The form of the message.
+    #[serde(rename = "type")]
+    pub form: NotificationForm,
+    /// A file on the daemon's machine that holds the address; addresses are secrets and never live in state.
+    pub url_file: super::path::HostPath,
+}
+
+/// The form of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NotificationForm {
+    /// drover's own JSON.
+    Generic,
+    /// A Slack incoming webhook.
+    Slack,
+    /// A WeCom group robot.
+    Wecom,
+    /// A Feishu group robot.
+    Feishu,
+}

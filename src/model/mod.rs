@@ -1,0 +1,51 @@
+//! The nouns: what a state repository can say, what clusters can be seen to be, and the label vocabulary between them.
+//!
+//! Nothing here reads a file, a clock or a network.
+
+pub mod cluster;
+pub mod desired;
+pub mod fleet;
+pub mod group;
+pub mod node;
+pub mod observed;
+pub mod origin;
+pub mod path;
+pub mod selector;
+pub mod text;
+pub mod time;
+pub mod vocabulary;
+
+pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
+pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode};
+pub use fleet::{FleetManifest, FleetSpec};
+pub use group::{GroupManifest, GroupSpec};
+pub use node::{NodeManifest, NodeSpec};
+pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
+pub use origin::Origin;
+pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
+pub use vocabulary::Vocabulary;
+
+/// The one `apiVersion` of every document of a state repository.
+pub const API_VERSION: &str = "drover.dev/v1";
+
+/// `apiVersion: drover.dev/v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub enum ApiVersion {
+    /// The first, and so far only, version.
+    #[serde(rename = "drover.dev/v1")]
+    V1,
+}
+
+/// Defines the one-value `kind` of a document, so that a document cannot be read as another kind.
+macro_rules! kind {
+    ($name:ident, $text:literal) => {
+        #[doc = concat!("`kind: ", $text, "`.")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        pub enum $name {
+            #[doc = concat!("`", $text, "`")]
+            #[serde(rename = $text)]
+            It,
+        }
+    };
+}
+pub(crate) use kind;

@@ -1,0 +1,183 @@
+//! Kubelet binds and storage paths: their syntax, and what makes one dangerous.
+
+use super::text::{Invalid, validated_string};
+
+validated_string! {
+    /// An absolute path on a machine, without `.`, `..` or a trailing slash.
+    HostPath, check = check_host_path, pattern = r"^/[^:\x00]*$", max = 4096,
+    about = "An absolute path such as /data/k8s, without '.' or '..' parts"
+}
+
+validated_string! {
+    /// A path below the storage root, without `.`, `..`, or a slash at either end.
+    StoragePath, check = check_storage_path, pattern = r"^[^/:\x00][^:\x00]*$", max = 4096,
+    about = "A path below the storage root such as kubeflow/minio, without '.' or '..' parts"
+}
+
+validated_string! {
+    /// Permission bits of a directory, in octal.
+    DirectoryMode, check = check_mode, pattern = r"^[0-7]{3,4}$", max = 4,
+    about = "Permission bits in octal, quoted: \"0755\""
+}
+
+validated_string! {
+    /// A kubelet bind mount, `source:destination[:option,…]`.
+    Bind, check = check_bind, pattern = r"^/[^:]*:/[^:]*(:[a-zA-Z,]+)?$", max = 8300,
+    about = "A kubelet bind mount: /source:/destination[:options], options among ro, rw, z, Z, [r]shared, [r]slave, [r]private"
+}
+
+/// Destinations that the kubelet container of RKE1 already has; a second bind there is refused by the container engine.
+const DEFAULT_DESTINATIONS: [&str; 18] = [
+    "/var/lib/cri-dockerd",
+    "/etc/kubernetes",
+    "/etc/cni",
+    "/opt/cni",
+    "/var/lib/cni",
+    "/var/lib/calico",
+    "/etc/resolv.conf",
+    "/sys",
+    "/var/lib/docker",
+    "/var/lib/kubelet",
+    "/var/lib/rancher",
+    "/var/run",
+    "/run",
+    "/etc/ceph",
+    "/host/dev",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/host/usr",
+];
+
+/// Trees whose submounts the kubelet container's entry point unmounts.
+const UNMOUNTED_TREES: [&str; 3] = ["/run", "/var/run", "/var/lib/docker"];
+
+const BIND_OPTIONS: [&str; 10] = ["ro", "rw", "z", "Z", "shared", "rshared", "slave", "rslave", "private", "rprivate"];
+
+fn check_parts(text: &str, relative: &str) -> Result<(), Invalid> {
+    if let Some(bad) = text.chars().find(|c| c.is_control() || *c == ':') {
+        return Err(Invalid::new(format!("{text:?} is not a path that drover accepts: {bad:?} is not allowed")));
+    }
+    match relative.split('/').find(|part| matches!(*part, "" | "." | "..")) {
+        Some("") => Err(Invalid::new(format!("{text:?} has an empty part: remove the extra '/'"))),
+        Some(part) => Err(Invalid::new(format!("{text:?} has a {part:?} part: write the path it leads to"))),
+        None => Ok(()),
+    }
+}
+
+fn check_host_path(text: &str) -> Result<(), Invalid> {
+    match text.strip_prefix('/') {
+        Some("") => Ok(()),
+        Some(rest) => check_parts(text, rest),
+        None => Err(Invalid::new(format!("{text:?} is not an absolute path: it must begin with '/'"))),
+    }
+}
+
+fn check_storage_path(text: &str) -> Result<(), Invalid> {
+    if text.starts_with('/') {
+        return Err(Invalid::new(format!("{text:?} must be relative to the storage root: remove the leading '/'")));
+    }
+    check_parts(text, text)
+}
+
+fn check_mode(text: &str) -> Result<(), Invalid> {
+    if (3..=4).contains(&text.len()) && text.chars().all(|c| ('0'..='7').contains(&c)) {
+        return Ok(());
+    }
+    Err(Invalid::new(format!(
+        "{text:?} is not a directory mode: write three or four octal digits in quotes, as \"0755\""
+    )))
+}
+
+fn check_bind(text: &str) -> Result<(), Invalid> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, options) = match parts.as_slice() {
+        [source, destination] => (*source, *destination, ""),
+        [source, destination, options] => (*source, *destination, *options),
+        _ => {
+            return Err(Invalid::new(format!(
+                "{text:?} is not a bind: write /source:/destination or /source:/destination:options"
+            )));
+        }
+    };
+    for path in [source, destination] {
+        check_host_path(path).map_err(|error| Invalid::new(format!("{text:?} is not a bind: {error}")))?;
+    }
+    if destination == "/" {
+        return Err(Invalid::new(format!("{text:?} would hide the kubelet's whole file system")));
+    }
+    if parts.len() == 3 {
+        check_bind_options(text, options)?;
+    }
+    if DEFAULT_DESTINATIONS.contains(&destination) {
+        return Err(Invalid::new(format!("{text:?} repeats {destination}, which the kubelet container already has")));
+    }
+    let below = |tree: &&str| destination.strip_prefix(*tree).is_some_and(|rest| rest.starts_with('/'));
+    if let Some(tree) = UNMOUNTED_TREES.iter().find(|tree| below(tree)) {
+        return Err(Invalid::new(format!(
+            "{text:?} is unsafe: the kubelet unmounts what lies below {tree} when it starts"
+        )));
+    }
+    Ok(())
+}
+
+fn check_bind_options(text: &str, options: &str) -> Result<(), Invalid> {
+    let options: Vec<&str> = options.split(',').collect();
+    if let Some(bad) = options.iter().find(|option| !BIND_OPTIONS.contains(option)) {
+        return Err(Invalid::new(format!("{text:?} has the unknown option {bad:?}: use {}", BIND_OPTIONS.join(", "))));
+    }
+    let clash = |choices: &[&str]| options.iter().filter(|option| choices.contains(option)).count() > 1;
+    if clash(&BIND_OPTIONS[..2]) || clash(&BIND_OPTIONS[2..4]) || clash(&BIND_OPTIONS[4..]) {
+        return Err(Invalid::new(format!("{text:?} has options that contradict each other")));
+    }
+    Ok(())
+}
+
+impl Bind {
+    /// The path inside the kubelet container.
+    pub fn destination(&self) -> &str {
+        self.as_str().split(':').nth(1).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds() {
+        for good in ["/data/k8s:/data/k8s", "/data:/data:rslave", "/a:/b:ro,rshared,z"] {
+            assert!(good.parse::<Bind>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/data",
+            "data:/data",
+            "/data:data",
+            "/a:/b:",
+            "/a:/b:rw,ro",
+            "/a:/b:fast",
+            "/a:/b:ro:z",
+            "/a:/../b",
+            "/a:/",
+            "/x:/var/lib/kubelet",
+            "/x:/run/x",
+            "/x:/var/lib/docker/x",
+            "/a//b:/c",
+            "/a:/b/",
+        ] {
+            assert!(bad.parse::<Bind>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn storage_paths_and_modes() {
+        assert!("kubeflow/minio".parse::<StoragePath>().is_ok());
+        for bad in ["", "/kubeflow", "a/../b", "a//b", "a/", ".", "a\u{0}b"] {
+            assert!(bad.parse::<StoragePath>().is_err(), "{bad:?}");
+        }
+        assert!("0777".parse::<DirectoryMode>().is_ok());
+        for bad in ["", "7", "0999", "rwx", "07777"] {
+            assert!(bad.parse::<DirectoryMode>().is_err(), "{bad}");
+        }
+    }
+}
