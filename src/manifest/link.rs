@@ -1,0 +1,410 @@
+//! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
+//! collide. Every document that is right is kept; every one that is not is reported.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::decode::{Document, Manifest};
+use super::hints;
+use super::problem::{Problem, SourceText};
+use super::yaml::{Mark, Place, Step};
+use crate::model::desired::DesiredGroup;
+use crate::model::vocabulary::{Field, fixed, is_reserved};
+use crate::model::{
+    ClusterManifest, ClusterName, Desired, DesiredCluster, DesiredLabel, DesiredNode, FleetManifest, FleetSpec,
+    GroupManifest, GroupName, NodeManifest, Origin, Vocabulary,
+};
+
+/// A repository joined into one state.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    /// What it asks for, as far as it is right.
+    pub desired: Desired,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Joins documents. `broken` names the documents that could not be read; `now` decides which holds have expired.
+pub fn link<'d>(
+    documents: impl IntoIterator<Item = &'d Document>,
+    broken: &[(&'static str, String)],
+    now: Timestamp,
+) -> Linked {
+    let mut linker = Linker { broken, now, problems: Vec::new(), desired: Desired::default() };
+    let (mut fleets, mut clusters, mut groups, mut nodes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for document in documents {
+        let at = At { source: &document.source, mark: &document.mark };
+        match &document.manifest {
+            Manifest::Fleet(manifest) => fleets.push((manifest.as_ref(), at)),
+            Manifest::Cluster(manifest) => clusters.push((manifest.as_ref(), at)),
+            Manifest::Group(manifest) => groups.push((manifest.as_ref(), at)),
+            Manifest::Node(manifest) => nodes.push((manifest.as_ref(), at)),
+        }
+    }
+    linker.fleet(&fleets);
+    linker.clusters(&clusters);
+    linker.groups(&groups);
+    linker.default_group(&fleets);
+    let sizes = linker.nodes(&nodes, fleets.first());
+    linker.guarantees(&groups, &sizes);
+    Linked { desired: linker.desired, problems: linker.problems }
+}
+
+/// A document's places.
+#[derive(Clone, Copy)]
+struct At<'d> {
+    source: &'d SourceText,
+    mark: &'d Mark,
+}
+
+impl At<'_> {
+    fn value(&self, path: &[Step<'_>]) -> Place {
+        self.mark.place(path)
+    }
+
+    fn key(&self, path: &[Step<'_>]) -> Place {
+        self.mark.key_place(path)
+    }
+
+    fn name(&self) -> Place {
+        self.value(&[Step::Key("metadata"), Step::Key("name")])
+    }
+
+    fn origin(&self, place: Place) -> Origin {
+        Origin { file: self.source.file.clone(), line: place.line, column: place.column }
+    }
+}
+
+/// How many Node documents a group has in a cluster.
+type GroupSizes = HashMap<(ClusterName, GroupName), u32>;
+
+struct Linker<'b> {
+    broken: &'b [(&'static str, String)],
+    now: Timestamp,
+    problems: Vec<Problem>,
+    desired: Desired,
+}
+
+impl Linker<'_> {
+    fn is_broken(&self, kind: &str, name: &str) -> bool {
+        self.broken.iter().any(|(k, n)| *k == kind && n == name)
+    }
+
+    fn twice(&mut self, what: &str, at: At<'_>, first: &Origin) {
+        let message = format!("{what} is defined twice; first in {first}");
+        self.problems
+            .push(at.source.error("duplicate-name", at.name(), message).help("remove one of the two documents"));
+    }
+
+    fn fleet(&mut self, fleets: &[(&FleetManifest, At<'_>)]) {
+        let Some((fleet, at)) = fleets.first() else { return };
+        for (_, other) in &fleets[1..] {
+            let message = format!("a repository has one Fleet; the first is in {}", at.origin(at.name()));
+            self.problems
+                .push(other.source.error("duplicate-name", other.name(), message).help("join the two documents"));
+        }
+        let spec = &fleet.spec;
+        let labels = [Step::Key("spec"), Step::Key("labels")];
+        let mut seen = BTreeSet::new();
+        let platform = spec.labels.platform.iter().map(|key| (key, "spec.platform"));
+        for (key, field) in fixed(&spec.labels).into_iter().chain(platform) {
+            if !seen.insert(key) {
+                let message = format!("the key `{key}` has two meanings in the vocabulary; one is {field}");
+                self.problems.push(at.source.error("label-collision", at.key(&labels), message));
+            }
+            if is_reserved(key) {
+                let message = format!("`{key}` belongs to Kubernetes and cannot be part of the vocabulary");
+                self.problems.push(at.source.error("reserved-label", at.key(&labels), message));
+            }
+        }
+        self.desired.vocabulary = Arc::new(Vocabulary::new(spec.labels.clone()));
+        self.desired.fleet = Arc::new(spec.clone());
+    }
+
+    fn clusters(&mut self, clusters: &[(&ClusterManifest, At<'_>)]) {
+        for (cluster, at) in clusters {
+            let name = &cluster.metadata.name;
+            if let Some(first) = self.desired.clusters.get(name) {
+                let origin = first.origin.clone();
+                self.twice(&format!("the cluster `{name}`"), *at, &origin);
+                continue;
+            }
+            self.connection(cluster, *at);
+            self.binds_and_directories(cluster, *at);
+            for (index, allow) in cluster.spec.allow.iter().enumerate() {
+                if allow.until.has_passed(self.now) {
+                    let place =
+                        at.value(&[Step::Key("spec"), Step::Key("allow"), Step::Index(index), Step::Key("until")]);
+                    let message =
+                        format!("the allowance for `{}` ended on {}: the guard holds again", allow.guard, allow.until);
+                    self.problems
+                        .push(at.source.warning("expired-allow", place, message).help("remove it, or extend it"));
+                }
+            }
+            let origin = at.origin(at.name());
+            let spec = Arc::new(cluster.spec.clone());
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, nodes: BTreeMap::new() });
+        }
+    }
+
+    fn connection(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+        let connection = &cluster.spec.connection;
+        let path = [Step::Key("spec"), Step::Key("connection")];
+        let by_kubeconfig = connection.kubeconfig.is_some() || connection.context.is_some();
+        let ways = [by_kubeconfig, connection.in_cluster, connection.file.is_some()];
+        let message = match ways.into_iter().filter(|way| *way).count() {
+            0 => "the connection says no way to reach the cluster",
+            1 => return,
+            _ => "the connection says more than one way to reach the cluster",
+        };
+        self.problems.push(
+            at.source
+                .error("bad-connection", at.key(&path), message)
+                .help("give a kubeconfig (and context), or `inCluster: true`, or `file`"),
+        );
+    }
+
+    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+        let mut seen = BTreeSet::new();
+        for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
+            if !seen.insert(bind.destination()) {
+                let place =
+                    at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
+                let message = format!("two binds have the destination {}", bind.destination());
+                self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
+            if !seen.insert(&directory.path) {
+                let place =
+                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
+                let message = format!("the directory {} is listed twice", directory.path);
+                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
+            }
+        }
+    }
+
+    fn groups(&mut self, groups: &[(&GroupManifest, At<'_>)]) {
+        let mut orgs: HashMap<_, Origin> = HashMap::new();
+        for (group, at) in groups {
+            let name = &group.metadata.name;
+            if let Some(first) = self.desired.groups.get(name) {
+                let origin = first.origin.clone();
+                self.twice(&format!("the group `{name}`"), *at, &origin);
+                continue;
+            }
+            let org = group.spec.org.clone().unwrap_or_else(|| name.into());
+            let place =
+                if group.spec.org.is_some() { at.value(&[Step::Key("spec"), Step::Key("org")]) } else { at.name() };
+            if org.as_str().is_empty() {
+                let problem = at.source.error("bad-value", place, "the group label would be empty");
+                self.problems.push(problem.help("give `org` a value, or remove it to use the group's name"));
+            } else if let Some(first) = orgs.get(&org) {
+                let message = format!("the value `{org}` already means another group; see {first}");
+                self.problems
+                    .push(at.source.error("duplicate-org", place, message).help("give each group a value of its own"));
+            }
+            orgs.entry(org.clone()).or_insert_with(|| at.origin(place));
+            let (spec, origin) = (Arc::new(group.spec.clone()), at.origin(at.name()));
+            self.desired.groups.insert(name.clone(), DesiredGroup { org, spec, origin });
+        }
+    }
+
+    fn default_group(&mut self, fleets: &[(&FleetManifest, At<'_>)]) {
+        let Some((FleetManifest { spec: FleetSpec { default_group: Some(group), .. }, .. }, at)) = fleets.first()
+        else {
+            return;
+        };
+        if !self.desired.groups.contains_key(group) && !self.is_broken("Group", group.as_str()) {
+            let place = at.value(&[Step::Key("spec"), Step::Key("defaultGroup")]);
+            let problem = self.unknown_group(group, *at, place);
+            self.problems.push(problem);
+        }
+    }
+
+    fn unknown_group(&self, group: &GroupName, at: At<'_>, place: Place) -> Problem {
+        let known: Vec<&str> = self.desired.groups.keys().map(GroupName::as_str).collect();
+        let help = hints::choose(group.as_str(), &known)
+            .unwrap_or_else(|| format!("add a document of `kind: Group` named {group}"));
+        at.source.error("unknown-group", place, format!("there is no group `{group}`")).help(help)
+    }
+
+    fn unknown_cluster(&self, cluster: &ClusterName, at: At<'_>, place: Place) -> Problem {
+        let known: Vec<&str> = self.desired.clusters.keys().map(ClusterName::as_str).collect();
+        let help = hints::choose(cluster.as_str(), &known)
+            .unwrap_or_else(|| format!("add a document of `kind: Cluster` named {cluster}"));
+        at.source.error("unknown-cluster", place, format!("there is no cluster `{cluster}`")).help(help)
+    }
+
+    fn nodes(&mut self, nodes: &[(&NodeManifest, At<'_>)], fleet: Option<&(&FleetManifest, At<'_>)>) -> GroupSizes {
+        let mut sizes = GroupSizes::new();
+        let default = fleet.and_then(|(fleet, at)| {
+            let origin = at.origin(at.value(&[Step::Key("spec"), Step::Key("defaultGroup")]));
+            fleet.spec.default_group.as_ref().map(|group| (group, origin))
+        });
+        for (node, at) in nodes {
+            let (name, cluster) = (&node.metadata.name, &node.metadata.cluster);
+            match self.desired.clusters.get(cluster).map(|cluster| cluster.nodes.get(name)) {
+                Some(None) => {}
+                Some(Some(first)) => {
+                    let origin = first.origin.clone();
+                    self.twice(&format!("the node `{name}` of cluster `{cluster}`"), *at, &origin);
+                    continue;
+                }
+                None => {
+                    if !self.is_broken("Cluster", cluster.as_str()) {
+                        let place = at.value(&[Step::Key("metadata"), Step::Key("cluster")]);
+                        let problem = self.unknown_cluster(cluster, *at, place);
+                        self.problems.push(problem);
+                    }
+                    continue;
+                }
+            }
+            let resolved = self.node(node, *at, default.as_ref());
+            if let Some(group) = &resolved.group {
+                *sizes.entry((cluster.clone(), group.clone())).or_default() += 1;
+            }
+            if let Some(cluster) = self.desired.clusters.get_mut(cluster) {
+                cluster.nodes.insert(name.clone(), Arc::new(resolved));
+            }
+        }
+        sizes
+    }
+
+    fn node(&mut self, node: &NodeManifest, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
+        let spec = &node.spec;
+        self.check_labels(node, at);
+        if let Some(hold) = &spec.hold
+            && hold.until.has_passed(self.now)
+        {
+            let place = at.value(&[Step::Key("spec"), Step::Key("hold"), Step::Key("until")]);
+            let message = format!("the hold of `{}` ended on {}", node.metadata.name, hold.until);
+            self.problems.push(at.source.warning("expired-hold", place, message).help("remove it, or extend it"));
+        }
+        // A node that leaves the group label alone is in no group by default.
+        let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));
+        let group = spec.group.as_ref().or(default.map(|(group, _)| *group));
+        let org = group.and_then(|group| self.desired.groups.get(group)).map(|group| group.org.clone());
+        if let (Some(group), None) = (&spec.group, &org)
+            && !self.is_broken("Group", group.as_str())
+        {
+            let problem = self.unknown_group(group, at, at.value(&[Step::Key("spec"), Step::Key("group")]));
+            self.problems.push(problem);
+        }
+        let labels = self.desired.vocabulary.labels_of(spec, org.as_ref()).into_iter().map(|(key, value, field)| {
+            let origin = match (&field, default) {
+                (Field::Group, Some((_, origin))) if spec.group.is_none() => origin.clone(),
+                _ => at.origin(at.mark.place(&steps_of(&field)[..])),
+            };
+            DesiredLabel { key, value, origin }
+        });
+        DesiredNode {
+            name: node.metadata.name.clone(),
+            group: group.cloned(),
+            origin: at.origin(at.name()),
+            labels: labels.collect(),
+            unmanaged: spec.unmanaged.clone(),
+            hold: spec.hold.clone(),
+        }
+    }
+
+    fn check_labels(&mut self, node: &NodeManifest, at: At<'_>) {
+        let vocabulary = self.desired.vocabulary.clone();
+        let spec = Step::Key("spec");
+        for key in node.spec.labels.keys() {
+            let path = [spec, Step::Key("labels"), Step::Key(key.as_str())];
+            if let Some(field) = vocabulary.field_of(key.as_str()) {
+                let message = format!("the label `{key}` belongs to the vocabulary");
+                self.problems.push(
+                    at.source.error("label-collision", at.key(&path), message).help(format!("say it with `{field}`")),
+                );
+            } else if is_reserved(key) {
+                let message = format!("the label `{key}` is in a domain that belongs to Kubernetes");
+                self.problems
+                    .push(at.source.error("reserved-label", at.key(&path), message).help("use a domain of your own"));
+            }
+        }
+        for (index, role) in node.spec.platform.iter().enumerate() {
+            let place = at.value(&[spec, Step::Key("platform"), Step::Index(index)]);
+            if !vocabulary.platform().contains(role) {
+                let known: Vec<&str> = vocabulary.platform().iter().map(crate::model::LabelKey::as_str).collect();
+                let problem = at.source.error("unknown-role", place, format!("there is no platform role `{role}`"));
+                let help = hints::choose(role.as_str(), &known);
+                self.problems.push(
+                    problem.help(help.unwrap_or_else(|| "list it under `labels.platform` of the Fleet".to_owned())),
+                );
+            } else if node.spec.platform[..index].contains(role) {
+                self.problems.push(at.source.error("duplicate-value", place, format!("`{role}` is listed twice")));
+            }
+        }
+        for (index, workload) in node.spec.workloads.iter().enumerate() {
+            if node.spec.workloads[..index].contains(workload) {
+                let place = at.value(&[spec, Step::Key("workloads"), Step::Index(index)]);
+                let message = format!("`{}` is listed twice", vocabulary.workload_key(*workload));
+                self.problems.push(at.source.error("duplicate-value", place, message));
+            }
+        }
+        for (index, key) in node.spec.unmanaged.iter().enumerate() {
+            let place = at.value(&[spec, Step::Key("unmanaged"), Step::Index(index)]);
+            if !vocabulary.owns(key.as_str()) {
+                let message = format!("`{key}` is not a key of the vocabulary: drover leaves it alone anyway");
+                self.problems.push(at.source.error("bad-unmanaged", place, message).help("remove it"));
+            }
+        }
+        if node.spec.unmanaged.is_empty() {
+            return;
+        }
+        let org = crate::model::LabelValue::yes();
+        let asked = vocabulary.labels_of(&node.spec, node.spec.group.as_ref().map(|_| &org));
+        for (key, _, field) in asked.iter().filter(|(key, _, _)| node.spec.unmanaged.contains(key)) {
+            let message = format!("`{key}` is both asked for and listed under `unmanaged`");
+            self.problems.push(
+                at.source.error("bad-unmanaged", at.value(&steps_of(field)), message).help("keep one of the two"),
+            );
+        }
+    }
+
+    fn guarantees(&mut self, groups: &[(&GroupManifest, At<'_>)], sizes: &GroupSizes) {
+        for (group, at) in groups {
+            let name = &group.metadata.name;
+            for (cluster, guarantee) in &group.spec.guarantee {
+                let path = [Step::Key("spec"), Step::Key("guarantee"), Step::Key(cluster.as_str()), Step::Key("nodes")];
+                if !self.desired.clusters.contains_key(cluster) {
+                    if !self.is_broken("Cluster", cluster.as_str()) {
+                        let problem = self.unknown_cluster(cluster, *at, at.key(&path[..3]));
+                        self.problems.push(problem);
+                    }
+                    continue;
+                }
+                let size = sizes.get(&(cluster.clone(), name.clone())).copied().unwrap_or(0);
+                // A node that could not be read may well be in this group.
+                let unsure = self.broken.iter().any(|(kind, _)| *kind == "Node");
+                if let Some(nodes) = guarantee.nodes
+                    && nodes > size
+                    && !unsure
+                {
+                    let message = format!(
+                        "the guarantee is larger than the group: `{name}` has {size} of {nodes} nodes in `{cluster}`"
+                    );
+                    let problem = at.source.error("guarantee-too-large", at.value(&path), message);
+                    self.problems.push(problem.help("lower the guarantee, or add nodes to the group"));
+                }
+            }
+        }
+    }
+}
+
+fn steps_of(field: &Field) -> Vec<Step<'_>> {
+    let spec = Step::Key("spec");
+    match field {
+        Field::Group => vec![spec, Step::Key("group")],
+        Field::Shareable => vec![spec, Step::Key("shareable")],
+        Field::Device(name) => vec![spec, Step::Key("devices"), Step::Key(name)],
+        Field::Workload(index) => vec![spec, Step::Key("workloads"), Step::Index(*index)],
+        Field::Platform(index) => vec![spec, Step::Key("platform"), Step::Index(*index)],
+        Field::Label(key) => vec![spec, Step::Key("labels"), Step::Key(key.as_str())],
+    }
+}
