@@ -1,0 +1,182 @@
+//! Guards: named checks that hold a dangerous plan back until someone allows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ClusterPlan;
+use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
+
+/// A guard that a plan runs into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// Which guard.
+    pub guard: Guard,
+    /// What would happen.
+    pub message: String,
+    /// The objects it would happen to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// Who allowed it, where someone did; the plan then goes ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<String>,
+}
+
+/// Checks a cluster's plan against its live nodes and the pods on the nodes that lose labels.
+///
+/// `allow` holds the guards allowed on the command line; allowances in the state count until they expire.
+pub fn check(
+    plan: &ClusterPlan,
+    desired: &Desired,
+    cluster: &DesiredCluster,
+    live: &ObservedCluster,
+    pods: &[ObservedPod],
+    allow: &BTreeSet<Guard>,
+    now: Timestamp,
+) -> Vec<Refusal> {
+    let after = plan.applied_to(live);
+    let found = [
+        too_many_nodes(plan, desired),
+        empty_state(cluster, live),
+        last_platform_role(desired, live, &after),
+        below_guarantee(plan, desired, live, &after),
+        running_pods(live, &after, pods),
+    ];
+    found
+        .into_iter()
+        .flatten()
+        .map(|(guard, message, details)| Refusal {
+            guard,
+            message,
+            details,
+            allowed: allowed(guard, cluster, allow, now),
+        })
+        .collect()
+}
+
+type Found = Option<(Guard, String, Vec<String>)>;
+
+fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, now: Timestamp) -> Option<String> {
+    if allow.contains(&guard) {
+        return Some(format!("--allow {guard}"));
+    }
+    let entry = cluster.spec.allow.iter().find(|entry| entry.guard == guard && !entry.until.has_passed(now))?;
+    Some(format!("{} until {}: {}", entry.owner, entry.until, entry.reason))
+}
+
+fn too_many_nodes(plan: &ClusterPlan, desired: &Desired) -> Found {
+    let limits = &desired.fleet.limits;
+    let (changed, managed) = (plan.nodes.len() as u64, u64::from(plan.managed));
+    let percent = u64::from(limits.changed_nodes_percent);
+    if managed < u64::from(limits.from_nodes) || changed * 100 <= percent * managed {
+        return None;
+    }
+    let share = changed * 100 / managed;
+    let message = format!("{changed} of {managed} managed nodes would change ({share} %, the limit is {percent} %)");
+    Some((Guard::TooManyNodes, message, Vec::new()))
+}
+
+fn empty_state(cluster: &DesiredCluster, live: &ObservedCluster) -> Found {
+    if !cluster.nodes.is_empty() {
+        return None;
+    }
+    let mut managed = live
+        .nodes
+        .values()
+        .filter(|node| node.managers.iter().any(|m| m.name == crate::model::observed::FIELD_MANAGER));
+    let first = managed.next()?.name.clone();
+    let message =
+        format!("state has no node of this cluster any more, yet drover manages {} of them", 1 + managed.count());
+    Some((Guard::EmptyState, message, vec![format!("for example {first}")]))
+}
+
+fn last_platform_role(desired: &Desired, live: &ObservedCluster, after: &ObservedCluster) -> Found {
+    let holders = |cluster: &ObservedCluster, role: &LabelKey| {
+        let has = |labels: &BTreeMap<String, String>| labels.get(role.as_str()).is_some_and(|value| value == "true");
+        cluster.nodes.values().filter(|node| has(&node.labels)).map(|node| node.name.clone()).collect::<Vec<_>>()
+    };
+    let lost: Vec<(&LabelKey, Vec<String>)> = desired
+        .vocabulary
+        .platform()
+        .iter()
+        .map(|role| (role, holders(live, role)))
+        .filter(|(role, before)| !before.is_empty() && holders(after, role).is_empty())
+        .collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let roles: Vec<&str> = lost.iter().map(|(role, _)| role.as_str()).collect();
+    let message = format!("no node would have the platform role {} any more", roles.join(", "));
+    let details = lost.iter().map(|(role, nodes)| format!("{role} is on {} today", nodes.join(", "))).collect();
+    Some((Guard::LastPlatformRole, message, details))
+}
+
+/// What a group has in a cluster.
+#[derive(Clone, Copy, Default)]
+struct Holding {
+    nodes: u64,
+    cpus: u64,
+    gpus: u64,
+}
+
+fn holding(cluster: &ObservedCluster, key: &LabelKey, org: &str) -> Holding {
+    let members = cluster.nodes.values().filter(|node| node.labels.get(key.as_str()).is_some_and(|value| value == org));
+    let (nodes, milli, gpus) = members.fold((0, 0, 0), |(nodes, milli, gpus), node| {
+        (nodes + 1, milli + node.allocatable.cpu_milli, gpus + node.allocatable.gpus)
+    });
+    Holding { nodes, cpus: milli / 1000, gpus }
+}
+
+fn below_guarantee(plan: &ClusterPlan, desired: &Desired, live: &ObservedCluster, after: &ObservedCluster) -> Found {
+    let mut details = Vec::new();
+    for (name, group) in &desired.groups {
+        let Some(guarantee) = group.spec.guarantee.get(plan.cluster.as_str()) else { continue };
+        let Guarantee { nodes, cpus, gpus } = *guarantee;
+        let key = desired.vocabulary.group();
+        let (before, after) = (holding(live, key, group.org.as_str()), holding(after, key, group.org.as_str()));
+        for (what, least, before, after) in [
+            ("nodes", nodes, before.nodes, after.nodes),
+            ("CPUs", cpus, before.cpus, after.cpus),
+            ("GPUs", gpus, before.gpus, after.gpus),
+        ] {
+            if let Some(least) = least.map(u64::from)
+                && after < least
+                && after < before
+            {
+                details.push(format!("{name}: {before} → {after} {what}, guaranteed {least}"));
+            }
+        }
+    }
+    let groups = details.len();
+    (groups > 0).then(|| (Guard::BelowGuarantee, "a group would fall under its guarantee".to_owned(), details))
+}
+
+/// Nodes on which a live label changes or goes, so that a pod there could stop matching.
+pub fn nodes_that_lose_labels(plan: &ClusterPlan) -> BTreeSet<&str> {
+    let loses = |node: &&super::NodePlan| node.changes.iter().any(|change| change.from.is_some());
+    plan.nodes.iter().filter(loses).map(|node| node.node.as_str()).collect()
+}
+
+fn running_pods(live: &ObservedCluster, after: &ObservedCluster, pods: &[ObservedPod]) -> Found {
+    let stranded: Vec<String> = pods
+        .iter()
+        .filter(|pod| {
+            let (Some(before), Some(after)) = (live.nodes.get(&pod.node), after.nodes.get(&pod.node)) else {
+                return false;
+            };
+            pod.selection.is_bound_to_labels()
+                && pod.selection.matches(&pod.node, &before.labels)
+                && !pod.selection.matches(&pod.node, &after.labels)
+        })
+        .map(|pod| format!("{}/{} on {}", pod.namespace, pod.name, pod.node))
+        .collect();
+    let message = match stranded.len() {
+        0 => return None,
+        1 => "1 running pod would no longer match its node".to_owned(),
+        count => format!("{count} running pods would no longer match their nodes"),
+    };
+    Some((Guard::RunningPods, message, stranded))
+}

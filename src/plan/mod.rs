@@ -1,0 +1,307 @@
+//! The plan: what must change in each cluster so that live equals state, and whether that is safe.
+//!
+//! Everything here is a pure function of what was read before; nothing is rendered or written.
+
+mod compare;
+mod diff;
+mod guard;
+mod saved;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use compare::compare;
+pub use diff::diff;
+pub use guard::{Refusal, check, nodes_that_lose_labels};
+pub use saved::{Outdated, outdated};
+
+use crate::model::observed::SetBy;
+use crate::model::{Mode, ObservedCluster, Origin};
+
+/// The version of the saved form of a plan.
+pub const PLAN_VERSION: &str = "drover.dev/plan/v1";
+
+/// What must change so that live equals state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "drover plan")]
+pub struct Plan {
+    /// The version of this form: `drover.dev/plan/v1`.
+    pub version: String,
+    /// The state that asks for the changes.
+    pub state: StateRevision,
+    /// When the clusters were looked at, in UTC.
+    #[schemars(with = "String")]
+    pub observed_at: Timestamp,
+    /// Whether every document of the state could be read. A plan of a broken state is never applied.
+    pub complete: bool,
+    /// The changes of each cluster, ordered by its name.
+    pub clusters: Vec<ClusterPlan>,
+}
+
+/// Which state a plan was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateRevision {
+    /// The folder or repository.
+    pub source: String,
+    /// The commit, where the state is under git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whether files differ from that commit.
+    pub dirty: bool,
+    /// A digest of all files of the state.
+    pub digest: String,
+}
+
+impl StateRevision {
+    /// How a person names it: a short commit, `dirty`, or both.
+    pub fn short(&self) -> String {
+        match (&self.commit, self.dirty) {
+            (Some(commit), false) => commit.chars().take(10).collect(),
+            (Some(commit), true) => {
+                format!("{} + uncommitted changes (dirty)", commit.chars().take(10).collect::<String>())
+            }
+            (None, _) => "not under git (dirty)".to_owned(),
+        }
+    }
+}
+
+/// What must change in one cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterPlan {
+    /// The cluster's name in the state.
+    pub cluster: String,
+    /// Whether drover would write to it.
+    pub mode: Mode,
+    /// Why the cluster could not be looked at; its changes are then unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
+    /// Nodes that have a document.
+    pub managed: u32,
+    /// Nodes with differences, ordered by name.
+    pub nodes: Vec<NodePlan>,
+    /// Nodes that have a document but are not live; their labels are set when they join.
+    pub absent: Vec<AbsentNode>,
+    /// Live nodes without a document: reported, never touched.
+    pub unmanaged: Vec<String>,
+    /// Guards that the changes run into.
+    pub refusals: Vec<Refusal>,
+    /// Worth knowing before a change, but no reason to refuse it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// A document whose machine has not joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AbsentNode {
+    /// The node.
+    pub node: String,
+    /// Its document.
+    pub source: Source,
+}
+
+/// What must change on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePlan {
+    /// The node.
+    pub node: String,
+    /// Its labels that differ, ordered by key.
+    pub changes: Vec<Change>,
+}
+
+/// A label that must change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The label.
+    pub key: String,
+    /// The value that is expected to be live when the change is applied; none where the label is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The value that it gets; none where the label is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// The line that asks for it; of a removal, the document that does not.
+    pub source: Source,
+    /// Who set the live value, if it was not drover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<SetBy>,
+}
+
+/// Why a label must change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// State asks for this value.
+    Asked,
+    /// The key belongs to the vocabulary, and the node's document does not ask for it.
+    NotAsked,
+    /// drover had set it, and state no longer asks for it.
+    Dropped,
+}
+
+/// A line of the state, and the commit that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The place.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// Who wrote the line; none where it is not committed or history was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
+}
+
+/// The commit that last wrote a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Commit {
+    /// Its abbreviated id.
+    pub id: String,
+    /// Its author's name.
+    pub author: String,
+    /// Its author's date.
+    pub date: String,
+    /// The first line of its message.
+    pub summary: String,
+}
+
+impl From<Origin> for Source {
+    fn from(origin: Origin) -> Self {
+        Self { origin, commit: None }
+    }
+}
+
+/// How many changes there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Nodes with differences.
+    pub nodes: usize,
+    /// Labels to add.
+    pub add: usize,
+    /// Labels to change.
+    pub change: usize,
+    /// Labels to remove.
+    pub remove: usize,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = |number: usize| if number == 1 { "" } else { "s" };
+        let (nodes, labels) = (self.nodes, self.labels());
+        write!(
+            f,
+            "{nodes} node{}, {labels} label{}: +{} ~{} -{}",
+            s(nodes),
+            s(labels),
+            self.add,
+            self.change,
+            self.remove
+        )
+    }
+}
+
+impl Counts {
+    /// All labels.
+    pub fn labels(&self) -> usize {
+        self.add + self.change + self.remove
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.add += other.add;
+        self.change += other.change;
+        self.remove += other.remove;
+    }
+}
+
+impl Plan {
+    /// The changes of all clusters together.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.clusters.iter().for_each(|cluster| sum += cluster.counts());
+        sum
+    }
+
+    /// Whether a guard holds any change back.
+    pub fn is_refused(&self) -> bool {
+        self.clusters.iter().any(ClusterPlan::is_refused)
+    }
+
+    /// The places of everything that the plan shows, to be given their commits.
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.clusters.iter_mut().flat_map(|cluster| {
+            let changes = cluster.nodes.iter_mut().flat_map(|node| &mut node.changes).map(|change| &mut change.source);
+            changes.chain(cluster.absent.iter_mut().map(|absent| &mut absent.source))
+        })
+    }
+}
+
+impl ClusterPlan {
+    /// A plan of a cluster that could not be looked at.
+    pub fn unreachable(cluster: &str, mode: Mode, managed: usize, cause: String) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            mode,
+            unreachable: Some(cause),
+            managed: managed as u32,
+            nodes: Vec::new(),
+            absent: Vec::new(),
+            unmanaged: Vec::new(),
+            refusals: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// How many changes there are of each kind.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts { nodes: self.nodes.len(), ..Counts::default() };
+        for change in self.nodes.iter().flat_map(|node| &node.changes) {
+            match (&change.from, &change.to) {
+                (None, _) => counts.add += 1,
+                (Some(_), Some(_)) => counts.change += 1,
+                (Some(_), None) => counts.remove += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether a guard holds the changes back.
+    pub fn is_refused(&self) -> bool {
+        self.refusals.iter().any(|refusal| refusal.allowed.is_none())
+    }
+
+    /// What the cluster would be after the changes.
+    pub fn applied_to(&self, live: &ObservedCluster) -> ObservedCluster {
+        let mut after = live.clone();
+        for node in &self.nodes {
+            if let Some(live) = after.nodes.get_mut(&node.node) {
+                node.apply_to(&mut live.labels);
+            }
+        }
+        after
+    }
+}
+
+impl NodePlan {
+    /// Makes the changes in a set of labels.
+    pub fn apply_to(&self, labels: &mut BTreeMap<String, String>) {
+        for change in &self.changes {
+            match &change.to {
+                Some(value) => labels.insert(change.key.clone(), value.clone()),
+                None => labels.remove(&change.key),
+            };
+        }
+    }
+}
