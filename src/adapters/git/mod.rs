@@ -1,0 +1,232 @@
+//! State in git: any revision of a local or remote repository, read through the object database without a checkout.
+
+mod blame;
+mod credentials;
+mod remote;
+
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
+use rayon::prelude::*;
+
+pub use blame::Blamer;
+pub use credentials::Credentials;
+pub use remote::fetch;
+
+use super::files::{Listing, StateFile, is_state_file, link_problem, normalized};
+use crate::error::Failure;
+use crate::manifest::Problem;
+use crate::manifest::decode::MAX_FILE;
+
+/// The file modes of git for what is not a plain file.
+const LINK: i32 = 0o120_000;
+const SUBMODULE: i32 = 0o160_000;
+
+/// A repository, opened or fetched.
+pub struct Git {
+    repository: Repository,
+}
+
+/// A commit of a repository, and where the state lies in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The commit.
+    pub commit: Oid,
+    /// The folder of the state, relative to the root of the repository; empty where it is the root.
+    pub folder: PathBuf,
+}
+
+fn failed(what: impl Into<String>, error: &git2::Error) -> Failure {
+    // libgit2's own message is enough; its class and code mean nothing to a person.
+    Failure::new(format!("{}: {}", what.into(), error.message()))
+}
+
+impl Git {
+    /// Opens a repository on this machine: a working directory, its `.git`, or a bare one.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let repository = Repository::open(path)
+            .map_err(|error| failed(format!("cannot open the repository {}", path.display()), &error))?;
+        Ok(Self { repository })
+    }
+
+    /// The repository that a folder belongs to, and the folder's path in it; none where it is not under git.
+    pub fn discover(folder: &Path) -> Result<Option<(Self, PathBuf)>, Failure> {
+        let repository = match Repository::discover(folder) {
+            Ok(repository) => repository,
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(failed(format!("cannot open the repository around {}", folder.display()), &error)
+                    .hint("if git calls its owner dubious, add it to safe.directory"));
+            }
+        };
+        let inside = repository.workdir().and_then(|root| {
+            let (root, folder) = (root.canonicalize().ok()?, folder.canonicalize().ok()?);
+            folder.strip_prefix(root).ok().map(Path::to_path_buf)
+        });
+        Ok(inside.map(|inside| (Self { repository }, inside)))
+    }
+
+    /// Where it lies on this machine.
+    pub fn location(&self) -> String {
+        self.shown()
+    }
+
+    /// The commit in which `head` left `base`.
+    pub fn merge_base(&self, base: &str, head: &str) -> Result<String, Failure> {
+        let head = if head.is_empty() { "HEAD" } else { head };
+        let (one, two) = (self.resolve(base)?, self.resolve(head)?);
+        let found = self
+            .repository
+            .merge_base(one, two)
+            .map_err(|error| failed(format!("{base} and {head} have no commit in common"), &error));
+        found.map(|commit| commit.to_string())
+    }
+
+    /// The commit that a revision names: a branch, tag, id or any expression of git.
+    pub fn resolve(&self, revision: &str) -> Result<Oid, Failure> {
+        let found = self.repository.revparse_single(revision).and_then(|object| object.peel_to_commit());
+        found.map(|commit| commit.id()).map_err(|error| {
+            let unborn = error.code() == ErrorCode::UnbornBranch || self.repository.is_empty().unwrap_or(false);
+            let hint = if unborn {
+                "the repository has no commit yet"
+            } else {
+                "give a branch, a tag or a commit that the repository has"
+            };
+            failed(format!("there is no revision {revision:?} in {}", self.shown()), &error).hint(hint)
+        })
+    }
+
+    /// The commit that is checked out; none in a repository without one.
+    pub fn head(&self) -> Option<Oid> {
+        self.repository.head().ok()?.peel_to_commit().ok().map(|commit| commit.id())
+    }
+
+    fn shown(&self) -> String {
+        self.repository.workdir().unwrap_or_else(|| self.repository.path()).display().to_string()
+    }
+
+    /// The ids of the state files of a revision, without their content.
+    pub fn list(&self, at: &Revision) -> Result<Vec<(String, Oid)>, Failure> {
+        Ok(self.entries(at)?.0)
+    }
+
+    fn entries(&self, at: &Revision) -> Result<(Vec<(String, Oid)>, Vec<Problem>), Failure> {
+        let (mut files, mut problems) = (Vec::new(), Vec::new());
+        let read = |error: git2::Error| failed(format!("cannot read commit {}", at.commit), &error);
+        let root = self.repository.find_commit(at.commit).and_then(|commit| commit.tree()).map_err(read)?;
+        let tree = if at.folder.as_os_str().is_empty() {
+            root
+        } else {
+            let entry = root
+                .get_path(&at.folder)
+                .and_then(|entry| entry.to_object(&self.repository))
+                .and_then(|object| object.peel_to_tree());
+            entry.map_err(|_| {
+                Failure::new(format!("commit {} has no folder {}", short(at.commit), at.folder.display()))
+                    .hint("name the folder of the state with --state")
+            })?
+        };
+        let walked = tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
+            let Ok(part) = entry.name() else {
+                let shown = format!("{folder}{}", String::from_utf8_lossy(entry.name_bytes()));
+                problems
+                    .push(Problem::of_file("file-name", shown, "the name of the file is not UTF-8").help("rename it"));
+                return TreeWalkResult::Skip;
+            };
+            let name = format!("{folder}{part}");
+            match (entry.kind(), entry.filemode()) {
+                _ if part.starts_with('.') => return TreeWalkResult::Skip,
+                (Some(ObjectType::Blob), LINK) => problems.extend(self.outside(&name, entry.id(), &at.folder)),
+                (Some(ObjectType::Blob), _) if is_state_file(&name) => files.push((name, entry.id())),
+                (_, SUBMODULE) => problems.push(
+                    Problem::of_file("submodule", name, "the state holds a submodule, which drover does not read")
+                        .help("move the files into the repository itself"),
+                ),
+                _ => {}
+            }
+            TreeWalkResult::Ok
+        });
+        walked.map_err(read)?;
+        Ok((files, problems))
+    }
+
+    /// A link is judged by where it leads by name; what it leads to inside the state is read anyway.
+    fn outside(&self, name: &str, id: Oid, folder: &Path) -> Option<Problem> {
+        let blob = self.repository.find_blob(id).ok()?;
+        let target = String::from_utf8_lossy(blob.content()).into_owned();
+        let from = Path::new(name).parent().unwrap_or(Path::new(""));
+        match normalized(&from.join(&target)) {
+            Some(_) if !Path::new(&target).is_absolute() => None,
+            _ if !is_state_file(name) && !target.ends_with('/') && Path::new(name).extension().is_some() => None,
+            _ => Some(link_problem(
+                &folder.join(name).strip_prefix(folder).unwrap_or(Path::new(name)).display().to_string(),
+                &target,
+            )),
+        }
+    }
+
+    /// Reads the state files of a revision; those that `known` already has are listed without content.
+    pub fn read(&self, at: &Revision, known: impl Fn(&str, Oid) -> bool + Sync) -> Result<Listing, Failure> {
+        let (entries, problems) = self.entries(at)?;
+        let path = self.repository.path().to_path_buf();
+        // libgit2 handles are not shared between threads: each thread opens the repository once.
+        let read: Vec<Result<StateFile, Problem>> = entries
+            .into_par_iter()
+            .with_min_len(256)
+            .map_init(
+                || Repository::open(&path),
+                |repository, (name, id)| {
+                    if known(&name, id) {
+                        return Ok(StateFile { name: name.into(), id, bytes: Vec::new() });
+                    }
+                    read_blob(repository.as_ref(), name, id)
+                },
+            )
+            .collect();
+        let mut listing = Listing { files: Vec::with_capacity(read.len()), problems };
+        for file in read {
+            match file {
+                Ok(file) => listing.files.push(file),
+                Err(problem) => listing.problems.push(problem),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Any file of a revision, by its path from the root of the repository.
+    pub fn file(&self, commit: Oid, path: &Path) -> Result<Vec<u8>, Failure> {
+        let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree());
+        let blob = tree.and_then(|tree| tree.get_path(path)).and_then(|entry| self.repository.find_blob(entry.id()));
+        blob.map(|blob| blob.content().to_vec())
+            .map_err(|_| Failure::new(format!("commit {} has no file {}", short(commit), path.display())))
+    }
+
+    /// Whether a revision has a folder.
+    pub fn has_folder(&self, commit: Oid, folder: &Path) -> bool {
+        let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree());
+        tree.and_then(|tree| tree.get_path(folder)).is_ok_and(|entry| entry.kind() == Some(ObjectType::Tree))
+    }
+
+    /// Finds the commits behind lines of the state.
+    pub fn blamer(&self, folder: &Path, newest: Option<Oid>) -> Blamer {
+        Blamer::new(self.repository.path().to_path_buf(), folder.to_path_buf(), newest)
+    }
+}
+
+fn read_blob(repository: Result<&Repository, &git2::Error>, name: String, id: Oid) -> Result<StateFile, Problem> {
+    let unreadable = |error: &git2::Error| {
+        Problem::of_file("unreadable", name.clone(), format!("cannot be read: {}", error.message()))
+    };
+    let repository = repository.map_err(unreadable)?;
+    let size = repository.odb().and_then(|odb| odb.read_header(id)).map_err(|error| unreadable(&error))?.0;
+    if size > MAX_FILE {
+        let message = format!("the file has {} MiB; drover reads at most {} MiB", size >> 20, MAX_FILE >> 20);
+        return Err(Problem::of_file("file-size", name, message).help("split it into several files"));
+    }
+    let bytes = repository.find_blob(id).map_err(|error| unreadable(&error))?.content().to_vec();
+    Ok(StateFile { name: name.into(), id, bytes })
+}
+
+fn short(id: Oid) -> String {
+    id.to_string().chars().take(10).collect()
+}

@@ -1,0 +1,132 @@
+//! One call to an API server: retried with back-off and jitter while that can help, and explained when it cannot.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::Deserialize;
+
+use super::KubeCluster;
+
+/// How long a read waits in total for a server that is busy.
+const READ_PATIENCE: Duration = Duration::from_secs(8);
+/// How long a write waits in total for a server that is busy or away: long enough for a restart.
+const WRITE_PATIENCE: Duration = Duration::from_secs(45);
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The server answered with an error.
+    #[error("{message} ({code})")]
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// What the server says.
+        message: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// No answer came.
+    #[error("{cause}")]
+    Unreachable {
+        /// Why.
+        cause: String,
+    },
+    /// No answer came in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+impl CallError {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { code: 429 | 500 | 502 | 503 | 504, .. })
+    }
+
+    /// Whether the server could not be spoken to at all.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// What drover reads of the API server's own description of an error.
+#[derive(Deserialize)]
+struct Status {
+    message: String,
+}
+
+fn patience(total: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_total_delay(Some(total))
+        .without_max_times()
+        .with_jitter()
+}
+
+impl KubeCluster {
+    /// A read: waits for a busy server, but not for one that is away.
+    pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        (|| self.attempt(&request))
+            .retry(patience(READ_PATIENCE))
+            .when(CallError::is_busy)
+            .adjust(|error, wait| wait.map(|wait| wait.max(error.retry_after().unwrap_or_default())))
+            .await
+    }
+
+    /// A write that is safe to repeat: waits for a busy server, and for one that restarts.
+    pub(super) async fn write(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        let bounded = || async {
+            tokio::time::timeout(self.timeout, self.attempt(&request)).await.unwrap_or(Err(CallError::TimedOut))
+        };
+        bounded
+            .retry(patience(WRITE_PATIENCE))
+            .when(|error| error.is_busy() || error.is_lost())
+            .adjust(|error, wait| wait.map(|wait| wait.max(error.retry_after().unwrap_or_default())))
+            .await
+    }
+
+    async fn attempt(&self, request: &Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        let response =
+            self.client.send(request.clone().map(Body::from)).await.map_err(|error| unreachable_cause(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
+        if parts.status.is_success() {
+            return Ok(body.to_vec());
+        }
+        let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Err(CallError::Refused {
+            code: parts.status.as_u16(),
+            message: message_of(&body, parts.status),
+            retry_after: seconds.map(|seconds: u64| Duration::from_secs(seconds.min(60))),
+        })
+    }
+}
+
+fn message_of(body: &[u8], status: StatusCode) -> String {
+    if let Ok(status) = serde_json::from_slice::<Status>(body) {
+        return status.message;
+    }
+    let text = String::from_utf8_lossy(body);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let reason = status.canonical_reason().unwrap_or("an error without a name");
+    line.map_or_else(|| reason.to_owned(), |line| line.chars().take(200).collect())
+}
+
+/// The innermost cause: what a person can act upon ("connection refused"), not the layers around it.
+fn unreachable_cause(error: &(dyn StdError + 'static)) -> CallError {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    CallError::Unreachable { cause: innermost.to_string() }
+}

@@ -1,0 +1,107 @@
+//! Live clusters through their API servers.
+
+mod call;
+mod connect;
+mod patch;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::Request;
+use serde::de::DeserializeOwned;
+
+pub use call::CallError;
+pub use patch::{Patched, Stale};
+
+use super::objects::{List, NodeObject, PodObject};
+use crate::error::Failure;
+
+/// How many pods one page of a list holds.
+const PAGE: usize = 2000;
+/// Up to this many nodes, their pods are asked for node by node.
+const NODE_BY_NODE: usize = 8;
+/// The media type that asks for JSON.
+const JSON: &str = "application/json";
+
+/// A live cluster.
+#[derive(Clone)]
+pub struct KubeCluster {
+    name: String,
+    client: kube::Client,
+    timeout: Duration,
+}
+
+impl KubeCluster {
+    /// All nodes.
+    pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
+        self.list("nodes", "/api/v1/nodes?").await
+    }
+
+    /// The pods that are bound to some of the nodes and have not ended.
+    pub async fn pods_on(&self, nodes: &BTreeSet<&str>) -> Result<Vec<PodObject>, Failure> {
+        const LIVING: &str = "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed%2Cspec.nodeName";
+        if nodes.len() > NODE_BY_NODE {
+            return self.list("pods", &format!("/api/v1/pods?fieldSelector={LIVING}%21%3D&")).await;
+        }
+        let mut pods = Vec::new();
+        for node in nodes {
+            pods.extend(self.list("pods", &format!("/api/v1/pods?fieldSelector={LIVING}%3D{node}&")).await?);
+        }
+        Ok(pods)
+    }
+
+    /// All pods that are bound to a node and have not ended.
+    pub async fn pods(&self) -> Result<Vec<PodObject>, Failure> {
+        self.list("pods", "/api/v1/pods?").await
+    }
+
+    async fn list<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Vec<T>, Failure> {
+        let whole = async {
+            let mut items = Vec::new();
+            let mut next = String::new();
+            loop {
+                // Nodes come in one answer: paging would cost more than it saves.
+                let limit = if what == "pods" { format!("limit={PAGE}") } else { String::new() };
+                let request =
+                    Request::get(format!("{path}{limit}{next}")).header(http::header::ACCEPT, JSON).body(Vec::new());
+                let request = request.map_err(|error| Failure::caused("cannot form a request", &error))?;
+                let body = self.call(request).await.map_err(|error| self.explain("list", what, &error))?;
+                let page: List<T> = serde_json::from_slice(&body).map_err(|error| {
+                    Failure::caused(format!("the API server's list of {what} cannot be read"), &error)
+                })?;
+                items.extend(page.items);
+                match page.metadata.next.filter(|token| !token.is_empty()) {
+                    Some(token) => next = format!("&continue={token}"),
+                    None => return Ok(items),
+                }
+            }
+        };
+        match tokio::time::timeout(self.timeout, whole).await {
+            Ok(done) => done,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn silent(&self) -> Failure {
+        Failure::new(format!("no answer within {} s", self.timeout.as_secs_f32()))
+            .hint("`timeout` in the Cluster document sets how long drover waits")
+    }
+
+    /// An error of a call, in words; a missing right is named.
+    fn explain(&self, verb: &str, what: &str, error: &CallError) -> Failure {
+        match error {
+            CallError::Refused { code: 403, message, .. } => Failure::new(format!(
+                "drover may not {verb} {what}: {message}"
+            ))
+            .hint(format!("give drover's user a ClusterRole with the verb \"{verb}\" on the resource \"{what}\"")),
+            CallError::Refused { code: 401, .. } => Failure::new("the API server does not accept drover's credentials")
+                .hint("the token or certificate of the kubeconfig is wrong or has expired"),
+            CallError::Refused { code, message, .. } => {
+                Failure::new(format!("the API server refused to {verb} {what} ({code}): {message}"))
+            }
+            CallError::Unreachable { cause } => Failure::new(format!("cannot be reached: {cause}"))
+                .hint("check that the API server runs and that its address in the kubeconfig is right"),
+            CallError::TimedOut => self.silent(),
+        }
+    }
+}
