@@ -1,0 +1,181 @@
+//! Making a plan true: nodes side by side, each label only while it still is what the plan expects.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::join_all;
+use futures::stream::{self, StreamExt};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Pass;
+use super::pass::Live;
+use crate::adapters::kube::{KubeCluster, Stale};
+use crate::model::{ClusterName, Mode};
+use crate::plan::{ClusterPlan, NodePlan, Plan};
+
+/// Told as the work goes on.
+pub trait Progress: Sync {
+    /// A node is done, well or not.
+    fn node_done(&self, cluster: &str);
+}
+
+/// What became of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "drover apply report")]
+pub struct ApplyReport {
+    /// What became of each cluster, ordered by name.
+    pub clusters: Vec<ClusterOutcome>,
+    /// Whether it was interrupted before everything was done.
+    pub interrupted: bool,
+}
+
+/// What became of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterOutcome {
+    /// The cluster.
+    pub cluster: String,
+    /// Why nothing was tried, where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Nodes that now are as the plan says.
+    pub nodes: usize,
+    /// Labels that now are as the plan says.
+    pub labels: usize,
+    /// Labels that somebody else changed after the plan was made; they were left alone.
+    pub stale: Vec<StaleLabel>,
+    /// Nodes that could not be written.
+    pub failed: Vec<FailedNode>,
+    /// Nodes that were not tried.
+    pub not_done: Vec<String>,
+}
+
+/// A label that somebody else changed after the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaleLabel {
+    /// The node.
+    pub node: String,
+    /// The label.
+    pub key: String,
+    /// What the plan expected to replace.
+    pub expected: Option<String>,
+    /// What is live now.
+    pub found: Option<String>,
+    /// Whether the node itself is gone.
+    pub node_gone: bool,
+}
+
+/// A node that could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedNode {
+    /// The node.
+    pub node: String,
+    /// Why.
+    pub cause: String,
+    /// What to do, where there is advice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl ClusterOutcome {
+    /// Whether everything that was asked for was done.
+    pub fn is_whole(&self) -> bool {
+        self.stale.is_empty() && self.failed.is_empty() && self.not_done.is_empty()
+    }
+}
+
+/// Why a cluster's changes are not applied, although it was reached and no guard holds them back.
+pub fn not_writable(plan: &ClusterPlan, live: Option<&Live>) -> Option<String> {
+    match (plan.mode, live) {
+        _ if plan.nodes.is_empty() => None,
+        (Mode::Observe, _) => Some("mode: observe, changes are only reported".to_owned()),
+        (_, Some(Live::Dump(_))) => Some("its connection is a dump, which has no cluster behind it".to_owned()),
+        _ => None,
+    }
+}
+
+/// Applies a plan that no guard holds back. `stop` ends the work early: what is in flight is finished, and the rest is
+/// reported as not done. At most `parallel` nodes of a cluster are written at the same time.
+pub async fn apply(
+    plan: &Plan,
+    pass: &Pass,
+    parallel: usize,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> ApplyReport {
+    let clusters = plan.clusters.iter().map(|cluster| async move {
+        let outcome = ClusterOutcome { cluster: cluster.cluster.clone(), ..ClusterOutcome::default() };
+        let all = || cluster.nodes.iter().map(|node| node.node.clone()).collect();
+        let live = pass.observed.get::<str>(&cluster.cluster).map(|observed| &observed.live);
+        if let Some(cause) = &cluster.unreachable {
+            return ClusterOutcome { skipped: Some(format!("unreachable: {cause}")), not_done: all(), ..outcome };
+        }
+        match (not_writable(cluster, live), live) {
+            (Some(why), _) => ClusterOutcome { skipped: Some(why), ..outcome },
+            (None, Some(Live::Kube(kube))) => apply_cluster(cluster, kube, parallel, stop, progress).await,
+            (None, _) => outcome,
+        }
+    });
+    ApplyReport { clusters: join_all(clusters).await, interrupted: stop.load(Ordering::Relaxed) }
+}
+
+async fn apply_cluster(
+    plan: &ClusterPlan,
+    kube: &KubeCluster,
+    parallel: usize,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> ClusterOutcome {
+    // Once one node fails for a reason that all share, the others would only fail alike, and slowly.
+    let given_up = AtomicBool::new(false);
+    let given_up = &given_up;
+    let results = stream::iter(&plan.nodes).map(|node| async move {
+        if stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
+            return (node, None);
+        }
+        let result = kube.patch(node).await;
+        if result.as_ref().is_err_and(|error| error.fatal) {
+            given_up.store(true, Ordering::Relaxed);
+        }
+        progress.node_done(&plan.cluster);
+        (node, Some(result))
+    });
+    let mut outcome = ClusterOutcome { cluster: plan.cluster.clone(), ..ClusterOutcome::default() };
+    let mut results = results.buffer_unordered(parallel.max(1));
+    while let Some((node, result)) = results.next().await {
+        match result {
+            None => outcome.not_done.push(node.node.clone()),
+            Some(Ok(patched)) => {
+                outcome.labels += patched.written;
+                outcome.nodes += usize::from(patched.stale.is_empty());
+                outcome.stale.extend(patched.stale.into_iter().map(|stale| stale_label(node, stale)));
+            }
+            Some(Err(error)) => {
+                let hint = error.failure.advice().map(str::to_owned);
+                outcome.failed.push(FailedNode { node: node.node.clone(), cause: error.failure.to_string(), hint });
+            }
+        }
+    }
+    outcome.stale.sort_by(|a, b| (&a.node, &a.key).cmp(&(&b.node, &b.key)));
+    outcome.failed.sort_by(|a, b| a.node.cmp(&b.node));
+    outcome.not_done.sort();
+    outcome
+}
+
+fn stale_label(node: &NodePlan, stale: Stale) -> StaleLabel {
+    StaleLabel {
+        node: node.node.clone(),
+        key: stale.key,
+        expected: stale.expected,
+        found: stale.found,
+        node_gone: stale.gone,
+    }
+}
+
+/// The names of the clusters that a plan is about.
+pub fn clusters_of(plan: &Plan) -> impl Iterator<Item = ClusterName> {
+    plan.clusters.iter().filter_map(|cluster| cluster.cluster.parse().ok())
+}

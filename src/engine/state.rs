@@ -1,0 +1,269 @@
+//! From a folder or a git revision to the desired state. Only content that is new is parsed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use git2::Oid;
+use jiff::Timestamp;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::adapters::files::{self, Listing, StateFile, normalized};
+use crate::adapters::git::{self, Credentials, Git, Revision};
+use crate::error::Failure;
+use crate::manifest::decode::Manifest;
+use crate::manifest::{Parsed, Problem, link, parse};
+use crate::model::Desired;
+use crate::plan::{Source, StateRevision};
+
+/// The folder that holds the state where nothing else is said.
+const DEFAULT_FOLDER: &str = "state";
+
+/// Where a state is read from.
+#[derive(Debug, Clone)]
+pub enum StateSource {
+    /// A working directory.
+    Folder(PathBuf),
+    /// A revision of a repository.
+    Revision {
+        /// A path on this machine, or the address of a remote repository.
+        repository: String,
+        /// A branch, tag or commit; the default branch, or what is checked out, where it is omitted.
+        revision: Option<String>,
+        /// The folder of the state in the repository; `state`, or the root, where it is omitted.
+        folder: Option<PathBuf>,
+        /// How drover proves who it is.
+        credentials: Credentials,
+        /// Where copies of remote repositories are kept.
+        cache: PathBuf,
+        /// How long a server may be silent.
+        timeout: Duration,
+    },
+}
+
+/// A state that was read.
+pub struct Loaded {
+    /// What it asks for, as far as it is right.
+    pub desired: Desired,
+    /// What is wrong, ordered by file and line.
+    pub problems: Vec<Problem>,
+    /// Which state it is.
+    pub revision: StateRevision,
+    /// How many files and documents it has.
+    pub size: Size,
+    fleet: bool,
+    origin: StateOrigin,
+}
+
+/// How much a state holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Files.
+    pub files: usize,
+    /// Documents that could be read.
+    pub documents: usize,
+}
+
+/// Where the files beside the state are, and where its history is.
+enum StateOrigin {
+    Folder { root: PathBuf, dirty: HashSet<Arc<str>>, history: Option<(Git, PathBuf, Oid)> },
+    Revision { git: Git, at: Revision },
+}
+
+impl Loaded {
+    /// Whether every document could be read and none contradicts another.
+    pub fn is_valid(&self) -> bool {
+        !self.problems.iter().any(Problem::is_error)
+    }
+
+    /// Whether it has a Fleet document.
+    pub fn has_fleet(&self) -> bool {
+        self.fleet
+    }
+
+    /// The folder that relative paths of the state start from, where it lies on this machine.
+    pub fn root(&self) -> Option<&Path> {
+        match &self.origin {
+            StateOrigin::Folder { root, .. } => Some(root),
+            StateOrigin::Revision { .. } => None,
+        }
+    }
+
+    /// A file that the state names, such as a dump of live objects: a path relative to the root of the state.
+    pub fn file(&self, path: &str) -> Result<String, Failure> {
+        let bytes = match &self.origin {
+            _ if Path::new(path).is_absolute() => read_path(Path::new(path))?,
+            StateOrigin::Folder { root, .. } => read_path(&root.join(path))?,
+            StateOrigin::Revision { git, at } => {
+                let inside = normalized(&at.folder.join(path))
+                    .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))?;
+                git.file(at.commit, &inside)?
+            }
+        };
+        String::from_utf8(bytes).map_err(|_| Failure::new(format!("{path} is not UTF-8")))
+    }
+
+    /// Gives each source the commit that last wrote its line.
+    pub fn blame<'s>(&self, sources: impl Iterator<Item = &'s mut Source>) {
+        match &self.origin {
+            StateOrigin::Folder { root, dirty, history: Some((git, folder, head)) } => {
+                git.blamer(folder, Some(*head))
+                    .fill(sources, |file| dirty.contains(file).then(|| std::fs::read(root.join(file)).ok()).flatten());
+            }
+            StateOrigin::Folder { history: None, .. } => {}
+            StateOrigin::Revision { git, at } => git.blamer(&at.folder, Some(at.commit)).fill(sources, |_| None),
+        }
+    }
+}
+
+fn read_path(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::caused(format!("{} cannot be read", path.display()), &error))
+}
+
+/// Reads states, and keeps what it parsed for the next revision.
+#[derive(Default)]
+pub struct Loader {
+    parsed: HashMap<(Arc<str>, Oid), Arc<Parsed>>,
+}
+
+impl Loader {
+    /// Reads a state. `now` decides which holds have expired.
+    pub fn load(&mut self, source: &StateSource, now: Timestamp) -> Result<Loaded, Failure> {
+        match source {
+            StateSource::Folder(folder) => self.load_folder(folder, now),
+            StateSource::Revision { repository, revision, folder, credentials, cache, timeout } => {
+                let (git, default_branch, shown) = if is_local(repository) {
+                    let path = repository.strip_prefix("file://").unwrap_or(repository);
+                    (Git::open(Path::new(path))?, None, repository.clone())
+                } else {
+                    let fetched = git::fetch(repository, cache, credentials, *timeout)?;
+                    (fetched.git, fetched.default_branch, fetched.shown)
+                };
+                let revision = revision.as_deref().or(default_branch.as_deref()).unwrap_or("HEAD");
+                let commit = git.resolve(revision)?;
+                let folder = folder.clone().unwrap_or_else(|| {
+                    let default = PathBuf::from(DEFAULT_FOLDER);
+                    if git.has_folder(commit, &default) { default } else { PathBuf::new() }
+                });
+                let folder = normalized(&folder).ok_or_else(|| {
+                    Failure::new(format!("the folder {} leads out of the repository", folder.display()))
+                        .hint("with --repo, --state is a path inside the repository")
+                })?;
+                self.load_revision(git, Revision { commit, folder }, shown, now)
+            }
+        }
+    }
+
+    /// Reads a revision of an open repository.
+    pub fn load_revision(&mut self, git: Git, at: Revision, shown: String, now: Timestamp) -> Result<Loaded, Failure> {
+        let known = &self.parsed;
+        let listing = git.read(&at, |name, id| known.contains_key(&(Arc::from(name), id)))?;
+        let (commit, dirty) = (Some(at.commit.to_string()), false);
+        let revision = StateRevision { source: shown, commit, dirty, digest: digest(&listing.files) };
+        Ok(self.finish(listing, revision, StateOrigin::Revision { git, at }, now))
+    }
+
+    fn load_folder(&mut self, folder: &Path, now: Timestamp) -> Result<Loaded, Failure> {
+        let listing = files::read(folder)?;
+        let history = Git::discover(folder)?.and_then(|(git, inside)| git.head().map(|head| (git, inside, head)));
+        let dirty: HashSet<Arc<str>> = match &history {
+            Some((git, inside, head)) => {
+                let committed = git.list(&Revision { commit: *head, folder: inside.clone() }).unwrap_or_default();
+                differing(&listing.files, &committed)
+            }
+            None => listing.files.iter().map(|file| file.name.clone()).collect(),
+        };
+        let revision = StateRevision {
+            source: folder.display().to_string(),
+            commit: history.as_ref().map(|(_, _, head)| head.to_string()),
+            dirty: !dirty.is_empty(),
+            digest: digest(&listing.files),
+        };
+        let origin = StateOrigin::Folder { root: folder.to_path_buf(), dirty, history };
+        Ok(self.finish(listing, revision, origin, now))
+    }
+
+    fn finish(&mut self, listing: Listing, revision: StateRevision, origin: StateOrigin, now: Timestamp) -> Loaded {
+        let parsed = self.parse(&listing.files);
+        let mut problems = listing.problems;
+        let dumps = dumps_of(&parsed);
+        let parsed: Vec<&Arc<Parsed>> = listing
+            .files
+            .iter()
+            .zip(&parsed)
+            .filter(|(file, _)| !dumps.contains(&*file.name))
+            .map(|(_, p)| p)
+            .collect();
+        problems.extend(parsed.iter().flat_map(|parsed| parsed.problems.iter().cloned()));
+        let broken: Vec<_> = parsed.iter().flat_map(|parsed| parsed.broken.iter().cloned()).collect();
+        let documents = || parsed.iter().flat_map(|parsed| &parsed.documents);
+        let size = Size { files: parsed.len(), documents: documents().count() };
+        let linked = link(documents(), &broken, now);
+        problems.extend(linked.problems);
+        if size.documents == 0 && problems.is_empty() {
+            let message = "the state holds no document at all";
+            problems.push(
+                Problem::of_file("empty-state", "", message)
+                    .help("adopt a live cluster with `drover import`, or see the examples"),
+            );
+        }
+        problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        let fleet = documents().any(|document| matches!(document.manifest, Manifest::Fleet(_)));
+        Loaded { desired: linked.desired, problems, revision, size, fleet, origin }
+    }
+
+    /// Parses what is new, side by side, and forgets what is no longer part of the state.
+    fn parse(&mut self, files: &[StateFile]) -> Vec<Arc<Parsed>> {
+        let known = std::mem::take(&mut self.parsed);
+        let parsed: Vec<((Arc<str>, Oid), Arc<Parsed>)> = files
+            .par_iter()
+            .with_min_len(64)
+            .map(|file| {
+                let key = (file.name.clone(), file.id);
+                let parsed = known.get(&key).cloned().unwrap_or_else(|| Arc::new(parse(&file.name, &file.bytes)));
+                (key, parsed)
+            })
+            .collect();
+        let list = parsed.iter().map(|(_, parsed)| parsed.clone()).collect();
+        self.parsed = parsed.into_iter().collect();
+        list
+    }
+}
+
+fn is_local(repository: &str) -> bool {
+    // `host:path` is ssh, unless it names something that is here.
+    repository.starts_with("file://")
+        || Path::new(repository).exists()
+        || !(repository.contains("://") || repository.contains(':'))
+}
+
+/// Dumps that a cluster's connection names may lie in the state, and are no documents of it.
+fn dumps_of(parsed: &[Arc<Parsed>]) -> HashSet<String> {
+    let documents = parsed.iter().flat_map(|parsed| &parsed.documents);
+    let files = documents.filter_map(|document| match &document.manifest {
+        Manifest::Cluster(cluster) => cluster.spec.connection.file.clone(),
+        _ => None,
+    });
+    files.filter_map(|file| Some(normalized(Path::new(&file))?.to_string_lossy().into_owned())).collect()
+}
+
+/// The files that are not as they were committed; a file that is gone counts under its name.
+fn differing(files: &[StateFile], committed: &[(String, Oid)]) -> HashSet<Arc<str>> {
+    let committed: BTreeSet<(&str, Oid)> = committed.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+    let here: BTreeSet<(&str, Oid)> = files.iter().map(|file| (&*file.name, file.id)).collect();
+    here.symmetric_difference(&committed).map(|(name, _)| Arc::from(*name)).collect()
+}
+
+fn digest(files: &[StateFile]) -> String {
+    let mut names: Vec<(&str, Oid)> = files.iter().map(|file| (&*file.name, file.id)).collect();
+    names.sort_unstable();
+    let mut digest = Sha256::new();
+    for (name, id) in names {
+        digest.update(name.as_bytes());
+        digest.update([0]);
+        digest.update(id.as_bytes());
+    }
+    digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
