@@ -1,0 +1,228 @@
+//! Why a node has each of its labels.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::style::{STYLES, clean, paint};
+use crate::model::node::Hold;
+use crate::model::observed::{FIELD_MANAGER, SetBy};
+use crate::model::vocabulary::is_reserved;
+use crate::model::{ClusterName, DesiredNode, Mode, ObservedNode, Vocabulary};
+use crate::plan::{Source, StateRevision};
+
+/// Why a node has each of its labels.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "drover explanation")]
+pub struct Explanation {
+    /// The state.
+    pub state: StateRevision,
+    /// The cluster.
+    pub cluster: String,
+    /// Whether drover writes to the cluster.
+    pub mode: Mode,
+    /// Why the cluster could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
+    /// The node.
+    pub node: String,
+    /// Its document; none where the node is unmanaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<Source>,
+    /// Whether the node is live; unknown where the cluster could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<bool>,
+    /// What keeps the rebalancer away, with whether it still does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// Whether the hold has ended.
+    pub hold_expired: bool,
+    /// Every label that is asked for or live, ordered by key.
+    pub labels: Vec<LabelExplanation>,
+}
+
+/// Why a node has a label.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelExplanation {
+    /// The label.
+    pub key: String,
+    /// What state asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What is live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
+    /// Whose the key is.
+    pub owner: Owner,
+    /// The line that asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Who set the live value, if it was not drover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<SetBy>,
+    /// Whether drover set the live value.
+    pub set_by_drover: bool,
+}
+
+/// Whose a label key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// State asks for it.
+    State,
+    /// It belongs to the vocabulary, and state does not ask for it: it will be removed.
+    Vocabulary,
+    /// drover set it, and state has dropped it: it will be removed.
+    Dropped,
+    /// The node's document leaves it alone.
+    LeftAlone,
+    /// It belongs to Kubernetes.
+    Kubernetes,
+    /// It belongs to somebody else: never touched.
+    Foreign,
+}
+
+/// Explains the labels of a node. `live` is the outer `None` where the cluster could not be looked at.
+pub fn explain(
+    state: &StateRevision,
+    (cluster, mode): (&ClusterName, Mode),
+    name: &str,
+    vocabulary: &Vocabulary,
+    document: Option<&DesiredNode>,
+    live: Result<Option<&ObservedNode>, String>,
+    now: Timestamp,
+) -> Explanation {
+    let (unreachable, live_known, live) = match live {
+        Ok(live) => (None, true, live),
+        Err(cause) => (Some(cause), false, None),
+    };
+    let asked = document.iter().flat_map(|document| &document.labels).map(|label| label.key.as_str());
+    let keys: std::collections::BTreeSet<&str> =
+        asked.chain(live.iter().flat_map(|live| live.labels.keys().map(String::as_str))).collect();
+    let labels = keys.into_iter().map(|key| {
+        let label = document.and_then(|document| document.label(key));
+        let set_by_drover = live.is_some_and(|live| live.set_by_drover(key));
+        let owner = match document {
+            _ if label.is_some() => Owner::State,
+            Some(document) if document.leaves_alone(key) => Owner::LeftAlone,
+            Some(_) if vocabulary.owns(key) => Owner::Vocabulary,
+            Some(_) if set_by_drover => Owner::Dropped,
+            _ if key.parse().is_ok_and(|key| is_reserved(&key)) => Owner::Kubernetes,
+            _ => Owner::Foreign,
+        };
+        LabelExplanation {
+            key: key.to_owned(),
+            asked: label.map(|label| label.value.to_string()),
+            live: live.and_then(|live| live.labels.get(key).cloned()),
+            owner,
+            source: label.map(|label| label.origin.clone().into()),
+            set_by: live.and_then(|live| live.set_by(key)),
+            set_by_drover,
+        }
+    });
+    let hold = document.and_then(|document| document.hold.clone());
+    Explanation {
+        state: state.clone(),
+        cluster: cluster.to_string(),
+        mode,
+        unreachable,
+        node: name.to_owned(),
+        document: document.map(|document| document.origin.clone().into()),
+        live: live_known.then_some(live.is_some()),
+        hold_expired: hold.as_ref().is_some_and(|hold| hold.until.has_passed(now)),
+        hold,
+        labels: labels.collect(),
+    }
+}
+
+/// The explanation as text.
+pub fn explain_text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let what = match (&explanation.document, explanation.live) {
+        (Some(_), Some(true)) => "managed",
+        (Some(_), Some(false)) => "managed, absent: its labels are set when it joins",
+        (Some(_), None) => "managed, its cluster could not be looked at",
+        (None, _) => "unmanaged: no document of the state names it, drover never touches it",
+    };
+    let title = format!("{} in {}", clean(&explanation.node), explanation.cluster);
+    let _ = writeln!(text, "{}: {what}", paint(STYLES.bold, title));
+    if let Some(cause) = &explanation.unreachable {
+        let _ = writeln!(text, "  {}", paint(STYLES.remove, format!("unreachable: {}", clean(cause))));
+    }
+    if let Some(document) = &explanation.document {
+        let _ = writeln!(text, "  document  {}", place(document));
+    }
+    if explanation.mode == Mode::Observe {
+        let _ = writeln!(text, "  mode      observe: differences are reported, never applied");
+    }
+    if let Some(hold) = &explanation.hold {
+        let ended = if explanation.hold_expired { " (ended)" } else { "" };
+        let _ = writeln!(
+            text,
+            "  hold      until {}{ended} by {}: {}",
+            hold.until,
+            clean(&hold.owner),
+            clean(&hold.reason)
+        );
+    }
+    let width = |cell: fn(&LabelExplanation) -> usize| explanation.labels.iter().map(cell).max().unwrap_or(0);
+    let (keys, values) = (width(|label| label.key.chars().count()), width(|label| value(label).chars().count()));
+    for label in &explanation.labels {
+        let style = match label.owner {
+            Owner::State if explanation.live == Some(true) && label.live != label.asked => STYLES.change,
+            Owner::State => STYLES.add,
+            Owner::Vocabulary | Owner::Dropped => STYLES.remove,
+            Owner::LeftAlone | Owner::Kubernetes | Owner::Foreign => STYLES.dim,
+        };
+        let cells = format!("{:<keys$}  {:<values$}", clean(&label.key), value(label));
+        let _ = writeln!(text, "  {}  {}", paint(style, cells), why(label));
+    }
+    text
+}
+
+fn value(label: &LabelExplanation) -> String {
+    match (&label.live, &label.asked) {
+        (Some(live), Some(asked)) if live != asked => format!("{} → {asked}", clean(live)),
+        (Some(live), _) => clean(live),
+        (None, Some(asked)) => format!("(absent) → {asked}"),
+        (None, None) => String::new(),
+    }
+}
+
+fn why(label: &LabelExplanation) -> String {
+    let mut why = match (label.owner, &label.source) {
+        (Owner::State, Some(source)) => format!("asked for by {}", place(source)),
+        (Owner::State, None) => "asked for".to_owned(),
+        (Owner::Vocabulary, _) => "not asked for: will be removed".to_owned(),
+        (Owner::Dropped, _) => "set by drover before, no longer asked for: will be removed".to_owned(),
+        (Owner::LeftAlone, _) => "left alone: listed under `unmanaged` of its document".to_owned(),
+        (Owner::Kubernetes, _) => "belongs to Kubernetes: never touched".to_owned(),
+        (Owner::Foreign, _) => "not drover's: never touched".to_owned(),
+    };
+    if let Some(by) = &label.set_by {
+        let when = by.time.map(|time| time.strftime(" on %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
+        let fights = if by.fights { ", which fights drover" } else { "" };
+        let _ = write!(why, "; live value set by {}{when}{fights}", clean(&by.manager));
+    } else if label.set_by_drover {
+        let _ = write!(why, "; live value set by {FIELD_MANAGER}");
+    }
+    why
+}
+
+fn place(source: &Source) -> String {
+    match &source.commit {
+        Some(commit) => format!(
+            "{} ({} {}, {}: {})",
+            source.origin,
+            commit.id,
+            clean(&commit.author),
+            commit.date,
+            clean(&commit.summary)
+        ),
+        None => source.origin.to_string(),
+    }
+}

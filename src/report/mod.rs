@@ -1,0 +1,22 @@
+//! What people read: problems, plans, apply reports and status, as text, Markdown and HTML.
+//!
+//! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
+
+mod explain;
+mod group;
+mod html;
+mod markdown;
+mod outcome;
+mod plan;
+mod problems;
+mod status;
+mod style;
+
+pub use explain::{Explanation, LabelExplanation, explain, explain_text};
+pub use html::html;
+pub use markdown::{MARKDOWN_LIMIT, markdown};
+pub use outcome::{outcome_text, summary_line};
+pub use plan::{PlanView, plan_text};
+pub use problems::{github, problems_text, verdict};
+pub use status::{ClusterStatus, NodeState, NodeStatus, Status, status, status_text};
+pub use style::{STYLES, clean};

@@ -1,0 +1,64 @@
+//! What became of a plan, as text.
+
+use std::fmt::Write;
+
+use super::group::fold_names;
+use super::style::{STYLES, clean, count, paint};
+use crate::engine::{ApplyReport, ClusterOutcome};
+
+/// What was applied, what was left alone and why, and what was not done.
+pub fn outcome_text(report: &ApplyReport) -> String {
+    let mut text = String::new();
+    for cluster in &report.clusters {
+        cluster_text(&mut text, cluster);
+    }
+    if report.interrupted {
+        let _ = writeln!(
+            text,
+            "{}",
+            paint(STYLES.change, "interrupted: what was in flight was finished, the rest was not begun")
+        );
+    }
+    text
+}
+
+/// What was done in a cluster, in one line.
+pub fn summary_line(outcome: &ClusterOutcome) -> String {
+    match &outcome.skipped {
+        Some(why) => format!("nothing applied: {}", clean(why)),
+        None => format!("applied {} on {}", count(outcome.labels, "label"), count(outcome.nodes, "node")),
+    }
+}
+
+fn cluster_text(text: &mut String, outcome: &ClusterOutcome) {
+    let style = if outcome.is_whole() { STYLES.add } else { STYLES.change };
+    let _ = writeln!(text, "{}: {}", paint(STYLES.bold, &outcome.cluster), paint(style, summary_line(outcome)));
+    let value =
+        |value: &Option<String>| value.as_deref().map_or("absent".to_owned(), |value| format!("{:?}", clean(value)));
+    for stale in &outcome.stale {
+        let found =
+            if stale.node_gone { "the node is gone".to_owned() } else { format!("it is {} now", value(&stale.found)) };
+        let line = format!(
+            "stale  {} {}: planned from {}, but {found}; left alone",
+            clean(&stale.node),
+            clean(&stale.key),
+            value(&stale.expected)
+        );
+        let _ = writeln!(text, "  {}", paint(STYLES.change, line));
+    }
+    for failed in &outcome.failed {
+        let _ = writeln!(
+            text,
+            "  {}",
+            paint(STYLES.remove, format!("failed {}: {}", clean(&failed.node), clean(&failed.cause)))
+        );
+    }
+    if let Some(hint) = outcome.failed.iter().find_map(|failed| failed.hint.as_ref()) {
+        let _ = writeln!(text, "  {}", paint(STYLES.dim, format!("hint: {}", clean(hint))));
+    }
+    if !outcome.not_done.is_empty() {
+        let names = fold_names(outcome.not_done.iter().map(String::as_str));
+        let line = format!("not done, {}: {}", count(outcome.not_done.len(), "node"), clean(&names));
+        let _ = writeln!(text, "  {}", paint(STYLES.change, line));
+    }
+}
