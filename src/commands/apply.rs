@@ -1,0 +1,244 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::Outcome;
+use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
+use crate::error::Failure;
+use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, outdated};
+use crate::report::{PlanView, outcome_text, plan_text};
+use crate::ui::Ui;
+
+/// Make the clusters as the state says
+///
+/// Shows the plan and asks before anything is changed; --yes answers for automation. A saved plan is applied as it was
+/// reviewed: a label that somebody changed since then is left alone and reported, and a plan whose changes the state no
+/// longer asks for is refused. Interrupting finishes what is in flight and tells what was not done.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// A plan saved with `drover plan --out`
+    #[arg(value_name = "PLAN")]
+    plan: Option<PathBuf>,
+
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    clusters: ClusterArgs,
+    #[command(flatten)]
+    allow: AllowArgs,
+
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// How many nodes of a cluster are written at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+
+    /// How the report is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, after the plan
+    Text,
+    /// For programs (schemas/apply.schema.json)
+    Json,
+}
+
+pub(super) async fn run(args: &ApplyArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+    let loaded = args.state.load_and_tell(ui, now)?;
+    if !loaded.is_valid() {
+        return Err(
+            Failure::new("the state does not validate, so nothing of it is applied").hint("mend the problems above")
+        );
+    }
+    let wanted = args.clusters.wanted(&args.allow);
+    let mut pass = match &args.plan {
+        None => engine::plan(&loaded, &wanted, now).await?,
+        Some(path) => saved(path, &loaded, &wanted, ui, now).await?,
+    };
+    loaded.blame(pass.plan.sources_mut());
+    if args.format == Format::Text {
+        ui.out(&plan_text(&pass.plan, PlanView::default()))?;
+    }
+    if pass.plan.is_refused() {
+        ui.note("nothing was applied: a guard holds the plan back (see above)");
+        return finish(args, ui, &pass.plan, ApplyReport::default(), Outcome::Refused);
+    }
+    if !changes_anything(&pass) {
+        let report = ApplyReport { clusters: skipped(&pass), interrupted: false };
+        return finish(args, ui, &pass.plan, report, Outcome::Done);
+    }
+    if !args.yes {
+        if !ui.can_ask() {
+            return Err(Failure::new("nothing was applied: there is no terminal to ask on")
+                .hint("pass --yes to apply without asking"));
+        }
+        if !ui.ask("Apply these changes?")? {
+            ui.note("nothing was applied");
+            return Ok(Outcome::Done);
+        }
+    }
+    let stop = stop_on_signal(ui);
+    let progress = ui.progress(&pass.plan);
+    let report = engine::apply(&pass.plan, &pass, args.parallel.into(), &stop, &progress).await;
+    drop(progress);
+    finish(args, ui, &pass.plan, report, Outcome::Done)
+}
+
+fn finish(args: &ApplyArgs, ui: Ui, plan: &Plan, report: ApplyReport, outcome: Outcome) -> Result<Outcome, Failure> {
+    match args.format {
+        Format::Text => ui.out(&outcome_text(&report))?,
+        Format::Json => ui.out(&json(&report)?)?,
+    }
+    let unreachable = plan.clusters.iter().any(|cluster| cluster.unreachable.is_some());
+    let whole = !report.interrupted && report.clusters.iter().all(engine::ClusterOutcome::is_whole);
+    Ok(if outcome == Outcome::Done && (unreachable || !whole) { Outcome::Error } else { outcome })
+}
+
+/// Whether there is a change that could be written.
+fn changes_anything(pass: &Pass) -> bool {
+    writable(pass).next().is_some()
+}
+
+fn writable(pass: &Pass) -> impl Iterator<Item = &ClusterPlan> {
+    pass.plan.clusters.iter().filter(|cluster| {
+        let live = pass.observed.get::<str>(&cluster.cluster).map(|observed| &observed.live);
+        !cluster.nodes.is_empty() && engine::apply::not_writable(cluster, live).is_none()
+    })
+}
+
+fn skipped(pass: &Pass) -> Vec<engine::ClusterOutcome> {
+    let clusters = pass.plan.clusters.iter().filter_map(|cluster| {
+        let live = pass.observed.get::<str>(&cluster.cluster).map(|observed| &observed.live);
+        let skipped = Some(engine::apply::not_writable(cluster, live)?);
+        Some(engine::ClusterOutcome { cluster: cluster.cluster.clone(), skipped, ..engine::ClusterOutcome::default() })
+    });
+    clusters.collect()
+}
+
+/// Sets a flag on the first interrupt; the second ends the process at once.
+fn stop_on_signal(ui: Ui) -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    tokio::spawn(async move {
+        while signalled().await {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            ui.note("interrupted: finishing what is in flight (once more to stop at once)");
+        }
+    });
+    stop
+}
+
+async fn signalled() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return false };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+        received = terminate.recv() => received.is_some(),
+    }
+}
+
+/// A saved plan, checked against the state and the clusters of today.
+async fn saved(path: &Path, loaded: &Loaded, wanted: &Wanted, ui: Ui, now: Timestamp) -> Result<Pass, Failure> {
+    let mut plan = read_plan(path)?;
+    if !wanted.clusters.is_empty() {
+        plan.clusters.retain(|cluster| wanted.clusters.contains(&cluster.cluster));
+    }
+    if !plan.complete {
+        return Err(Failure::new("the plan was made from a state that does not validate").hint("make a new plan"));
+    }
+    if plan.state.digest != loaded.revision.digest {
+        still_asked(&plan, loaded)?;
+        ui.note(&format!(
+            "the plan was made at {}; its changes are the same at {}",
+            plan.state.short(),
+            loaded.revision.short()
+        ));
+    }
+    let mut pass = Pass { plan: engine::pass::empty(loaded, now), observed: Default::default() };
+    for mut cluster in plan.clusters {
+        let Some((name, desired)) = loaded.desired.clusters.get_key_value(cluster.cluster.as_str()) else {
+            return Err(Failure::new(format!("the state has no cluster {:?} any more", cluster.cluster))
+                .hint("make a new plan"));
+        };
+        cluster.mode = desired.spec.mode;
+        if let Some(cause) = &cluster.unreachable {
+            ui.note(&format!(
+                "{}: was unreachable when the plan was made, so it has no changes there ({cause})",
+                cluster.cluster
+            ));
+            cluster.unreachable = None;
+        }
+        if !cluster.nodes.is_empty() {
+            match engine::observe(loaded, name, desired).await {
+                Ok(observed) => {
+                    cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
+                    pass.observed.insert(name.clone(), observed);
+                }
+                Err(failure) => cluster.unreachable = Some(failure.to_string()),
+            }
+        }
+        pass.plan.clusters.push(cluster);
+    }
+    Ok(pass)
+}
+
+fn read_plan(path: &Path) -> Result<Plan, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::caused(format!("cannot read the plan {}", path.display()), &error))?;
+    let plan: Plan = serde_json::from_str(&text).map_err(|error| {
+        Failure::caused(format!("{} is not a saved plan", path.display()), &error)
+            .hint("save one with `drover plan --out FILE`")
+    })?;
+    if plan.version != PLAN_VERSION {
+        return Err(Failure::new(format!(
+            "the plan has the version {:?}, this drover applies {PLAN_VERSION:?}",
+            plan.version
+        ))
+        .hint("make a new plan"));
+    }
+    Ok(plan)
+}
+
+fn still_asked(plan: &Plan, loaded: &Loaded) -> Result<(), Failure> {
+    const SHOWN: usize = 5;
+    let outdated = outdated(plan, &loaded.desired);
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    let value = |value: &Option<String>| value.as_deref().map_or("no label".to_owned(), |value| format!("{value:?}"));
+    let mut list: Vec<String> = outdated
+        .iter()
+        .take(SHOWN)
+        .map(|o| {
+            format!(
+                "{}/{} {}: planned {}, now asked for {}",
+                o.cluster,
+                o.node,
+                o.key,
+                value(&o.planned),
+                value(&o.asked)
+            )
+        })
+        .collect();
+    if outdated.len() > SHOWN {
+        list.push(format!("and {} more", outdated.len() - SHOWN));
+    }
+    Err(Failure::new(format!(
+        "the plan is stale: it was made at {}, and the state at {} asks for something else: {}",
+        plan.state.short(),
+        loaded.revision.short(),
+        list.join("; ")
+    ))
+    .hint("make and review a new plan"))
+}

@@ -1,0 +1,208 @@
+//! Arguments that several commands share, and how a state is loaded for them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::adapters::git::{Credentials, Git};
+use crate::engine::{Loaded, Loader, StateSource, Wanted};
+use crate::error::Failure;
+use crate::model::Guard;
+use crate::report::problems_text;
+use crate::ui::Ui;
+
+/// Where the state is read from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "State")]
+pub struct StateArgs {
+    /// Folder of the state; with --repo or --rev its path in the repository [default: ./state, else the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// Read the state from a repository instead of files: a path, or a file, ssh or https address
+    #[arg(long, value_name = "URL")]
+    pub repo: Option<String>,
+
+    /// Read this branch, tag or commit instead of files [default with --repo: its default branch]
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+
+    /// Private key for git over ssh; without it, and after it, the ssh agent is asked
+    #[arg(long, value_name = "FILE", env = "DROVER_GIT_KEY")]
+    pub git_key: Option<PathBuf>,
+
+    /// Environment variable that holds the token for git over https
+    #[arg(long, value_name = "NAME", default_value = "DROVER_GIT_TOKEN")]
+    pub git_token_env: String,
+
+    /// How long a git server may be silent, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub git_timeout: u64,
+
+    /// Folder for copies of remote repositories [default: drover below the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "DROVER_CACHE")]
+    pub cache: Option<PathBuf>,
+}
+
+/// Which clusters a command looks at.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ClusterArgs {
+    /// Only this cluster; may be given several times
+    #[arg(long = "cluster", value_name = "NAME")]
+    pub clusters: Vec<String>,
+}
+
+/// Guards that are lifted for one run.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AllowArgs {
+    /// Lift a guard for this run; may be given several times
+    #[arg(long = "allow", value_name = "GUARD", value_parser = guard_parser())]
+    pub allow: Vec<Guard>,
+}
+
+fn guard_parser() -> impl TypedValueParser<Value = Guard> {
+    PossibleValuesParser::new(Guard::ALL.map(Guard::name))
+        .map(|name| Guard::ALL.into_iter().find(|guard| guard.name() == name).unwrap_or(Guard::TooManyNodes))
+}
+
+impl ClusterArgs {
+    /// What a pass is asked to do.
+    pub fn wanted(&self, allow: &AllowArgs) -> Wanted {
+        Wanted { clusters: self.clusters.iter().cloned().collect(), allow: allow.allow.iter().copied().collect() }
+    }
+}
+
+impl StateArgs {
+    /// The source that the arguments name.
+    pub fn source(&self) -> Result<StateSource, Failure> {
+        match (&self.repo, &self.rev) {
+            (None, None) => Ok(StateSource::Folder(self.folder()?)),
+            (Some(repository), revision) => {
+                Ok(self.revision_of(repository.clone(), revision.clone(), self.state.clone()))
+            }
+            (None, Some(revision)) => {
+                let (repository, folder) = self.around()?;
+                Ok(self.revision_of(repository, Some(revision.clone()), Some(folder)))
+            }
+        }
+    }
+
+    /// A revision of a repository, with this command line's credentials.
+    pub fn revision_of(&self, repository: String, revision: Option<String>, folder: Option<PathBuf>) -> StateSource {
+        StateSource::Revision {
+            repository,
+            revision,
+            folder,
+            credentials: self.credentials(),
+            cache: self.cache.clone().unwrap_or_else(default_cache),
+            timeout: Duration::from_secs(self.git_timeout),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the command line names the variable that holds the token")]
+    fn credentials(&self) -> Credentials {
+        let token = std::env::var(&self.git_token_env).ok().filter(|token| !token.is_empty());
+        Credentials { key_file: self.git_key.clone(), token }
+    }
+
+    /// The repository around the folder of the state, and the folder's path in it.
+    pub fn around(&self) -> Result<(String, PathBuf), Failure> {
+        let folder = match &self.state {
+            Some(folder) => folder.clone(),
+            None => self.folder().unwrap_or_else(|_| PathBuf::from(".")),
+        };
+        // The folder may exist only in the revision that is asked for.
+        let (start, missing) = if folder.is_dir() { (folder.as_path(), None) } else { (Path::new("."), Some(&folder)) };
+        let (git, inside) = Git::discover(start)?.ok_or_else(|| {
+            Failure::new(format!("{} is not in a git repository", start.display())).hint("name one with --repo")
+        })?;
+        let inside = missing.map_or_else(|| inside.clone(), |missing| inside.join(missing));
+        Ok((git.location(), inside))
+    }
+
+    /// The folder of the state on this machine.
+    pub fn folder(&self) -> Result<PathBuf, Failure> {
+        if let Some(folder) = &self.state {
+            return match folder.is_dir() {
+                true => Ok(folder.clone()),
+                false => Err(Failure::new(format!("there is no folder {}", folder.display()))
+                    .hint("name the folder of the state with --state")),
+            };
+        }
+        if Path::new("state").is_dir() {
+            return Ok(PathBuf::from("state"));
+        }
+        if ["fleet.yaml", "fleet.yml", "clusters", "nodes"].iter().any(|name| Path::new(name).exists()) {
+            return Ok(PathBuf::from("."));
+        }
+        Err(Failure::new("there is no state here: neither ./state nor a state in the current folder")
+            .hint("name its folder with --state, or make one from a live cluster with `drover import`"))
+    }
+
+    /// What is put before the names of files, so that a person can open them.
+    pub fn shown_folder(&self) -> String {
+        match self.source() {
+            Ok(StateSource::Folder(folder)) => folder.display().to_string(),
+            Ok(StateSource::Revision { folder: Some(folder), .. }) => folder.display().to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// Loads the state.
+    pub fn load(&self, now: Timestamp) -> Result<Loaded, Failure> {
+        Loader::default().load(&self.source()?, now)
+    }
+
+    /// Loads the state, and tells what is wrong with it.
+    pub fn load_and_tell(&self, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
+        let loaded = self.load(now)?;
+        if !loaded.problems.is_empty() {
+            ui.note(problems_text(&loaded.problems, &self.shown_folder()).trim_end());
+            ui.note("");
+        }
+        Ok(loaded)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the user's cache folder is named by the environment")]
+fn default_cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    base.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("drover/git")
+}
+
+/// Tells what is wrong with a state; an error where it cannot be used.
+pub fn problems_of(loaded: &Loaded, folder: &Path, ui: Ui) -> Result<(), Failure> {
+    if !loaded.problems.is_empty() {
+        ui.note(problems_text(&loaded.problems, &folder.display().to_string()).trim_end());
+    }
+    match loaded.is_valid() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("the state in {} does not validate", folder.display()))
+            .hint("mend the problems above")),
+    }
+}
+
+/// A value as JSON, ready to print.
+pub fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::caused("cannot write JSON", &error))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Writes a file whole or not at all.
+pub fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)
+    });
+    written.map(drop).map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
+}

@@ -1,0 +1,92 @@
+use clap::Args;
+use jiff::Timestamp;
+
+use super::Outcome;
+use super::common::{ClusterArgs, StateArgs};
+use super::plan::{ShownArgs, outcome};
+use crate::adapters::git::Git;
+use crate::engine::{self, Loaded, Loader, StateSource};
+use crate::error::Failure;
+use crate::plan::compare;
+use crate::report::problems_text;
+use crate::ui::Ui;
+
+/// Show what a branch changes, as a plan per cluster
+///
+/// Compares two revisions of the state; no cluster is looked at, so that it runs anywhere, also where no credentials
+/// are. Guards that need no live data are checked: too-many-nodes, empty-state, last-platform-role, below-guarantee.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// `BASE..HEAD` compares two revisions, `BASE...HEAD` compares HEAD with where it left BASE, `BASE` compares it with the files here
+    #[arg(value_name = "BASE..HEAD")]
+    range: String,
+
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    clusters: ClusterArgs,
+    #[command(flatten)]
+    shown: ShownArgs,
+
+    /// Exit with 2 if there is a difference
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+    let (base, head) = revisions(args)?;
+    let mut loader = Loader::default();
+    let base = loader.load(&base, now)?;
+    let head = loader.load(&head, now)?;
+    for (name, loaded) in [("base", &base), ("head", &head)] {
+        if !loaded.is_valid() {
+            ui.note(&format!("the {name}, {}, does not validate:\n", loaded.revision.short()));
+            ui.note(&problems_text(&loaded.problems, &args.state.shown_folder()));
+        }
+    }
+    let mut plan = engine::pass::empty(&head, now);
+    plan.state.source = format!("{} ({} → {})", head.revision.source, short(&base), short(&head));
+    plan.clusters = compare(&base.desired, &head.desired, now);
+    let wanted = &args.clusters.clusters;
+    plan.clusters.retain(|cluster| wanted.is_empty() || wanted.contains(&cluster.cluster));
+    if !args.shown.no_blame {
+        head.blame(plan.sources_mut());
+    }
+    ui.out(&args.shown.render(&plan, true)?)?;
+    Ok(outcome(&plan, args.detailed_exitcode))
+}
+
+fn short(loaded: &Loaded) -> String {
+    loaded.revision.short()
+}
+
+fn revisions(args: &DiffArgs) -> Result<(StateSource, StateSource), Failure> {
+    let state = &args.state;
+    if state.rev.is_some() {
+        return Err(Failure::new("`drover diff` takes its revisions as BASE..HEAD, not with --rev"));
+    }
+    let (repository, folder) = match &state.repo {
+        Some(repository) => (repository.clone(), state.state.clone()),
+        None => state.around().map(|(repository, folder)| (repository, Some(folder)))?,
+    };
+    let at = |revision: &str| {
+        let revision = if revision.is_empty() { "HEAD" } else { revision };
+        state.revision_of(repository.clone(), Some(revision.to_owned()), folder.clone())
+    };
+    if let Some((base, head)) = args.range.split_once("...") {
+        let base = if state.repo.is_none() {
+            Git::open(repository.as_ref())?.merge_base(base, head)?
+        } else {
+            base.to_owned()
+        };
+        return Ok((at(&base), at(head)));
+    }
+    match args.range.split_once("..") {
+        Some((base, head)) => Ok((at(base), at(head))),
+        None if state.repo.is_none() => Ok((at(&args.range), StateSource::Folder(state.folder()?))),
+        None => {
+            Err(Failure::new(format!("{:?} is not a range", args.range))
+                .hint("write BASE..HEAD, for example main..HEAD"))
+        }
+    }
+}

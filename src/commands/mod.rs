@@ -1,0 +1,117 @@
+//! The command line: one file per subcommand, help beside behaviour.
+
+mod apply;
+mod common;
+mod completions;
+mod diff;
+mod explain;
+mod import;
+mod plan;
+mod schema;
+mod snapshot;
+mod status;
+mod validate;
+
+use anstream::ColorChoice;
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::error::Failure;
+use crate::ui::Ui;
+
+/// What a command came to. The numbers are the exit codes of every command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or no difference.
+    Done = 0,
+    /// Something could not be done.
+    Error = 1,
+    /// There is a difference, and `--detailed-exitcode` asked to tell.
+    Difference = 2,
+    /// A guard holds the plan back.
+    Refused = 3,
+}
+
+/// Keeps the machines of Kubernetes clusters as a git repository says.
+///
+/// drover reads a repository of YAML files that say which cluster has which machines, which group each machine belongs
+/// to and which labels it carries; compares it with the live clusters; shows the difference as a plan; and applies it.
+#[derive(Debug, Parser)]
+#[command(name = "drover", version, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done or no difference, 1 error, 2 difference found (with --detailed-exitcode), 3 refused by a guard.
+
+Begin with:
+  drover import --kubeconfig ~/.kube/config --cluster prod   adopt a live cluster
+  drover plan                                                see what would change
+  drover apply                                               change it, after asking"
+)]
+pub struct Cli {
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Validate(validate::ValidateArgs),
+    Plan(plan::PlanArgs),
+    Diff(diff::DiffArgs),
+    Apply(apply::ApplyArgs),
+    Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
+    Import(import::ImportArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// How output is written.
+    pub fn ui(&self) -> Ui {
+        Ui::new(match self.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        })
+    }
+
+    /// Runs the command. `now` is the one time that everything in this run is judged by.
+    pub async fn run(self, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+        match self.command {
+            Command::Validate(args) => validate::run(&args, ui, now),
+            Command::Plan(args) => plan::run(&args, ui, now).await,
+            Command::Diff(args) => diff::run(&args, ui, now),
+            Command::Apply(args) => apply::run(&args, ui, now).await,
+            Command::Status(args) => status::run(&args, ui, now).await,
+            Command::Explain(args) => explain::run(&args, ui, now).await,
+            Command::Import(args) => import::run(&args, ui, now).await,
+            Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
+            Command::Schema(args) => schema::run(&args, ui),
+            Command::Completions(args) => completions::run(&args, ui),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

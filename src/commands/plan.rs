@@ -1,0 +1,105 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::Outcome;
+use super::common::{AllowArgs, ClusterArgs, StateArgs, json, write_file};
+use crate::engine;
+use crate::error::Failure;
+use crate::plan::Plan;
+use crate::report::{MARKDOWN_LIMIT, PlanView, html, markdown, plan_text};
+use crate::ui::Ui;
+
+/// Show what would change so that the clusters are as the state says
+///
+/// Nothing is changed. Every label is shown with its old and new value, the line and the commit that ask for it, and who
+/// set the live value if it was not drover. Guards that the plan runs into are named; `drover apply` then refuses it.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    clusters: ClusterArgs,
+    #[command(flatten)]
+    allow: AllowArgs,
+    #[command(flatten)]
+    shown: ShownArgs,
+
+    /// Save the plan for `drover apply FILE`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Exit with 2 if there is a difference
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Args)]
+pub struct ShownArgs {
+    /// How the plan is written
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    pub format: PlanFormat,
+
+    /// Show every node by itself, also where many change alike
+    #[arg(long)]
+    pub full: bool,
+
+    /// Do not look up the commits behind the lines of the state
+    #[arg(long)]
+    pub no_blame: bool,
+}
+
+/// How a plan is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people
+    Text,
+    /// For programs (schemas/plan.schema.json)
+    Json,
+    /// A comment on a pull request, below 65,536 characters
+    Markdown,
+    /// One page that needs nothing else
+    Html,
+}
+
+impl ShownArgs {
+    /// The plan in the chosen form.
+    pub fn render(&self, plan: &Plan, compares: bool) -> Result<String, Failure> {
+        let view = PlanView { full: self.full, compares };
+        match self.format {
+            PlanFormat::Text => Ok(plan_text(plan, view)),
+            PlanFormat::Json => json(plan),
+            PlanFormat::Markdown => Ok(markdown(plan, view, MARKDOWN_LIMIT)),
+            PlanFormat::Html => html(plan, view).map_err(|error| Failure::caused("cannot write the page", &error)),
+        }
+    }
+}
+
+pub(super) async fn run(args: &PlanArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+    let loaded = args.state.load_and_tell(ui, now)?;
+    let mut plan = engine::plan(&loaded, &args.clusters.wanted(&args.allow), now).await?.plan;
+    if !args.shown.no_blame {
+        loaded.blame(plan.sources_mut());
+    }
+    ui.out(&args.shown.render(&plan, false)?)?;
+    if let Some(path) = &args.out {
+        write_file(path, &json(&plan)?)?;
+        ui.note(&format!("saved to {}; apply it with `drover apply {0}`", path.display()));
+    }
+    Ok(outcome(&plan, args.detailed_exitcode))
+}
+
+/// What a plan comes to: trouble before refusal, refusal before difference.
+pub(super) fn outcome(plan: &Plan, detailed: bool) -> Outcome {
+    if !plan.complete || plan.clusters.iter().any(|cluster| cluster.unreachable.is_some()) {
+        Outcome::Error
+    } else if plan.is_refused() {
+        Outcome::Refused
+    } else if detailed && plan.counts().labels() > 0 {
+        Outcome::Difference
+    } else {
+        Outcome::Done
+    }
+}

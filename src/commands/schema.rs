@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use schemars::Schema;
+
+use super::Outcome;
+use super::common::{json, write_file};
+use super::validate::Validation;
+use crate::engine::ApplyReport;
+use crate::error::Failure;
+use crate::manifest::schema::{self, of};
+use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
+use crate::plan::Plan;
+use crate::report::{Explanation, Status};
+use crate::ui::Ui;
+
+/// Write the JSON Schemas of the state files and of drover's own JSON
+///
+/// An editor checks a state file as it is written when its first line is
+/// `# yaml-language-server: $schema=PATH/state.schema.json`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Which schema; without it, their names are listed
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    /// Write all schemas into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    out: Option<PathBuf>,
+}
+
+fn all() -> [(&'static str, Schema); 10] {
+    [
+        ("state", schema::state()),
+        ("fleet", of::<FleetManifest>()),
+        ("cluster", of::<ClusterManifest>()),
+        ("group", of::<GroupManifest>()),
+        ("node", of::<NodeManifest>()),
+        ("plan", of::<Plan>()),
+        ("apply", of::<ApplyReport>()),
+        ("validation", of::<Validation<'_>>()),
+        ("status", of::<Status>()),
+        ("explain", of::<Vec<Explanation>>()),
+    ]
+}
+
+pub(super) fn run(args: &SchemaArgs, ui: Ui) -> Result<Outcome, Failure> {
+    let all = all();
+    let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failure::caused(format!("cannot create {}", folder.display()), &error))?;
+        for (name, schema) in &all {
+            write_file(&folder.join(format!("{name}.schema.json")), &json(schema)?)?;
+        }
+        ui.note(&format!("wrote {} schemas to {}", all.len(), folder.display()));
+        return Ok(Outcome::Done);
+    }
+    match &args.name {
+        None => ui.out(&(names.join("\n") + "\n"))?,
+        Some(wanted) => match all.iter().find(|(name, _)| name == wanted) {
+            Some((_, schema)) => ui.out(&json(schema)?)?,
+            None => {
+                return Err(Failure::new(format!("there is no schema {wanted:?}"))
+                    .hint(format!("there are: {}", names.join(", "))));
+            }
+        },
+    }
+    Ok(Outcome::Done)
+}

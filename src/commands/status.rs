@@ -1,0 +1,54 @@
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::Outcome;
+use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use super::plan::outcome;
+use crate::engine;
+use crate::error::Failure;
+use crate::report::{status, status_text};
+use crate::ui::Ui;
+
+/// Show what is in sync, drifting, absent, unmanaged and held
+///
+/// A node is in sync when its labels are as the state says, drifting when they are not, absent when it has a document
+/// but has not joined, and unmanaged when it is live without a document.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    clusters: ClusterArgs,
+
+    /// How the status is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Exit with 2 if anything drifts
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs (schemas/status.schema.json)
+    Json,
+}
+
+pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+    let loaded = args.state.load_and_tell(ui, now)?;
+    let pass = engine::plan(&loaded, &args.clusters.wanted(&AllowArgs::default()), now).await?;
+    let status = status(&loaded, &pass, now);
+    match args.format {
+        Format::Text => ui.out(&status_text(&status))?,
+        Format::Json => ui.out(&json(&status)?)?,
+    }
+    Ok(match outcome(&pass.plan, args.detailed_exitcode) {
+        // A guard concerns what would be applied, not how things stand.
+        Outcome::Refused if args.detailed_exitcode => Outcome::Difference,
+        Outcome::Refused => Outcome::Done,
+        other => other,
+    })
+}

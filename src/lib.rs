@@ -1,0 +1,25 @@
+//! drover keeps the machines of Kubernetes clusters as a git repository says.
+//!
+//! Data flows one way, and each room knows only the rooms before it:
+//!
+//! ```text
+//! model      nouns: what a state can say, what a cluster can be seen to be
+//!   ├─ manifest   YAML text to model and back, problems with line and column, schemas
+//!   └─ plan       desired against observed: changes, guards; pure, nothing rendered
+//!        └─ adapters   the only I/O: files, git, kube, dumps
+//!             └─ engine     one pass: load, observe, plan, guard, apply
+//!                  └─ report     what people read: text, Markdown, HTML
+//!                       └─ commands   one file per subcommand; ui is the only writer to the terminal
+//! ```
+//!
+//! ARCHITECTURE.md tells the reasons.
+
+pub mod adapters;
+pub mod commands;
+pub mod engine;
+pub mod error;
+pub mod manifest;
+pub mod model;
+pub mod plan;
+pub mod report;
+pub mod ui;

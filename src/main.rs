@@ -1,0 +1,23 @@
+//! Parses the command line, runs the command, and turns what it came to into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use drover::commands::{Cli, Outcome};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = cli.ui();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(cli.run(ui, jiff::Timestamp::now())),
+        Err(error) => Err(drover::error::Failure::caused("cannot start", &error)),
+    };
+    match outcome {
+        Ok(outcome) => ExitCode::from(outcome as u8),
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(Outcome::Error as u8)
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The only writer to the terminal: results to stdout, everything about the work itself to stderr.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::Mutex;
+
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::engine::Progress;
+use crate::error::Failure;
+use crate::plan::Plan;
+use crate::report::{STYLES, clean};
+
+/// Where output goes, and whether in colour.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    color: ColorChoice,
+}
+
+impl Ui {
+    /// Output in the chosen colours.
+    pub fn new(color: ColorChoice) -> Self {
+        Self { color }
+    }
+
+    /// Writes a result. A reader that closed the pipe early has read enough.
+    pub fn out(&self, text: &str) -> Result<(), Failure> {
+        let mut out = AutoStream::new(io::stdout().lock(), self.color);
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::caused("cannot write the output", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a line about the work itself. There is nowhere to report that stderr is gone.
+    pub fn note(&self, text: &str) {
+        let mut err = AutoStream::new(io::stderr().lock(), self.color);
+        let _ = writeln!(err, "{text}");
+    }
+
+    /// Writes an error and what to do.
+    pub fn failure(&self, failure: &Failure) {
+        let style = STYLES.remove.bold();
+        self.note(&format!("{style}error{style:#}: {}", clean(&failure.to_string())));
+        if let Some(hint) = failure.advice() {
+            let style = STYLES.add;
+            self.note(&format!(" {style}hint{style:#}: {}", clean(hint)));
+        }
+    }
+
+    /// Whether there is a person to ask.
+    pub fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks a person. Only `yes` is a yes.
+    pub fn ask(&self, question: &str) -> Result<bool, Failure> {
+        let mut err = io::stderr().lock();
+        let asked = write!(err, "{question} Only `yes` is accepted: ").and_then(|()| err.flush());
+        let mut answer = String::new();
+        asked
+            .and_then(|()| io::stdin().lock().read_line(&mut answer))
+            .map_err(|error| Failure::caused("cannot ask", &error))?;
+        Ok(answer.trim() == "yes")
+    }
+
+    /// Shows how the nodes of a plan are being worked through.
+    pub fn progress(&self, plan: &Plan) -> Bars {
+        Bars::new(plan, io::stderr().is_terminal())
+    }
+}
+
+/// A bar per cluster on a terminal; elsewhere a line now and then.
+pub struct Bars {
+    bars: Vec<(String, ProgressBar)>,
+    lines: Option<Mutex<Vec<usize>>>,
+    _area: MultiProgress,
+}
+
+impl Bars {
+    fn new(plan: &Plan, terminal: bool) -> Self {
+        let area = MultiProgress::new();
+        let changing = plan.clusters.iter().filter(|cluster| !cluster.nodes.is_empty());
+        let bars: Vec<(String, ProgressBar)> = changing
+            .map(|cluster| {
+                let length = cluster.nodes.len() as u64;
+                let bar = if terminal { area.add(ProgressBar::new(length)) } else { ProgressBar::hidden() };
+                bar.set_length(length);
+                if let Ok(style) = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} nodes {eta}") {
+                    bar.set_style(style);
+                }
+                bar.set_prefix(cluster.cluster.clone());
+                (cluster.cluster.clone(), bar)
+            })
+            .collect();
+        let lines = (!terminal).then(|| Mutex::new(vec![0; bars.len()]));
+        Self { bars, lines, _area: area }
+    }
+}
+
+impl Progress for Bars {
+    fn node_done(&self, cluster: &str) {
+        let Some(index) = self.bars.iter().position(|(name, _)| name == cluster) else { return };
+        let (name, bar) = &self.bars[index];
+        bar.inc(1);
+        let Some(Ok(mut said)) = self.lines.as_ref().map(Mutex::lock) else { return };
+        let (done, all) = (bar.position() as usize, bar.length().unwrap_or(1) as usize);
+        let quarter = done * 4 / all.max(1);
+        if all >= 40 && quarter > said[index] {
+            said[index] = quarter;
+            let _ = writeln!(io::stderr().lock(), "{name}: {done}/{all} nodes");
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.bars.iter().for_each(|(_, bar)| bar.finish_and_clear());
+    }
+}
