@@ -8,9 +8,11 @@ use drover::commands::{Cli, Outcome};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = cli.ui();
+    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+    let now = jiff::Timestamp::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(cli.run(ui, jiff::Timestamp::now())),
+        Ok(runtime) => runtime.block_on(cli.run(ui, now)),
         Err(error) => Err(drover::error::Failure::caused("cannot start", &error)),
     };
     match outcome {

@@ -1,5 +1,7 @@
 //! State files in a working directory.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,6 +109,54 @@ fn outside(root: &Path, link: &Path, name: &str) -> Option<Problem> {
         Ok(_) => Some(link_problem(name, &target.display().to_string())),
         Err(error) => Some(Problem::of_file("unreadable", name, format!("the symbolic link leads nowhere: {error}"))),
     }
+}
+
+/// The bytes of a file.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::caused(format!("cannot read {}", path.display()), &error))
+}
+
+/// The text of a file.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    String::from_utf8(read_bytes(path)?).map_err(|_| Failure::new(format!("{} is not UTF-8", path.display())))
+}
+
+/// Creates a folder and those around it.
+pub fn create_folder(path: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path).map_err(|error| Failure::caused(format!("cannot create {}", path.display()), &error))
+}
+
+/// Writes a file whole or not at all, in place of the one that is there.
+pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)
+    });
+    written.map(drop).map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
+}
+
+/// Writes new files below a folder, all or none: what was written before a failure is taken away again.
+pub fn create_all(folder: &Path, files: &BTreeMap<String, String>) -> Result<(), Failure> {
+    if let Some(taken) = files.keys().map(|name| folder.join(name)).find(|path| path.exists()) {
+        return Err(Failure::new(format!("{} exists already, so nothing was written", taken.display()))
+            .hint("move it away, or choose another folder"));
+    }
+    let mut written: Vec<PathBuf> = Vec::new();
+    for (name, text) in files {
+        let path = folder.join(name);
+        let around = path.parent().unwrap_or(folder);
+        let result = std::fs::create_dir_all(around).and_then(|()| std::fs::File::create_new(&path)).and_then(|mut file| {
+            written.push(path.clone());
+            file.write_all(text.as_bytes())
+        });
+        if let Err(error) = result {
+            written.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            return Err(Failure::caused(format!("cannot write {}; nothing was kept", path.display()), &error));
+        }
+    }
+    Ok(())
 }
 
 /// A path inside a tree, with `.` and `..` resolved by name alone; none where it would leave the tree.

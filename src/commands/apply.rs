@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use crate::adapters::files;
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
 use crate::error::Failure;
 use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, outdated};
@@ -19,7 +20,7 @@ use crate::ui::Ui;
 /// reviewed: a label that somebody changed since then is left alone and reported, and a plan whose changes the state no
 /// longer asks for is refused. Interrupting finishes what is in flight and tells what was not done.
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub(super) struct ApplyArgs {
     /// A plan saved with `drover plan --out`
     #[arg(value_name = "PLAN")]
     plan: Option<PathBuf>,
@@ -72,11 +73,7 @@ pub(super) async fn run(args: &ApplyArgs, ui: Ui, now: Timestamp) -> Result<Outc
         ui.note("nothing was applied: a guard holds the plan back (see above)");
         return finish(args, ui, &pass.plan, ApplyReport::default(), Outcome::Refused);
     }
-    if !changes_anything(&pass) {
-        let report = ApplyReport { clusters: skipped(&pass), interrupted: false };
-        return finish(args, ui, &pass.plan, report, Outcome::Done);
-    }
-    if !args.yes {
+    if !args.yes && changes_anything(&pass) {
         if !ui.can_ask() {
             return Err(Failure::new("nothing was applied: there is no terminal to ask on")
                 .hint("pass --yes to apply without asking"));
@@ -115,15 +112,6 @@ fn writable(pass: &Pass) -> impl Iterator<Item = &ClusterPlan> {
     })
 }
 
-fn skipped(pass: &Pass) -> Vec<engine::ClusterOutcome> {
-    let clusters = pass.plan.clusters.iter().filter_map(|cluster| {
-        let live = pass.observed.get::<str>(&cluster.cluster).map(|observed| &observed.live);
-        let skipped = Some(engine::apply::not_writable(cluster, live)?);
-        Some(engine::ClusterOutcome { cluster: cluster.cluster.clone(), skipped, ..engine::ClusterOutcome::default() })
-    });
-    clusters.collect()
-}
-
 /// Sets a flag on the first interrupt; the second ends the process at once.
 fn stop_on_signal(ui: Ui) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -131,6 +119,7 @@ fn stop_on_signal(ui: Ui) -> Arc<AtomicBool> {
     tokio::spawn(async move {
         while signalled().await {
             if flag.swap(true, Ordering::Relaxed) {
+                #[expect(clippy::exit, reason = "a person who interrupts twice wants out at once")]
                 std::process::exit(130);
             }
             ui.note("interrupted: finishing what is in flight (once more to stop at once)");
@@ -194,8 +183,7 @@ async fn saved(path: &Path, loaded: &Loaded, wanted: &Wanted, ui: Ui, now: Times
 }
 
 fn read_plan(path: &Path) -> Result<Plan, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::caused(format!("cannot read the plan {}", path.display()), &error))?;
+    let text = files::read_text(path)?;
     let plan: Plan = serde_json::from_str(&text).map_err(|error| {
         Failure::caused(format!("{} is not a saved plan", path.display()), &error)
             .hint("save one with `drover plan --out FILE`")

@@ -18,7 +18,7 @@ use crate::ui::Ui;
 /// Where the state is read from.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "State")]
-pub struct StateArgs {
+pub(super) struct StateArgs {
     /// Folder of the state; with --repo or --rev its path in the repository [default: ./state, else the current folder]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub struct StateArgs {
 
 /// Which clusters a command looks at.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ClusterArgs {
+pub(super) struct ClusterArgs {
     /// Only this cluster; may be given several times
     #[arg(long = "cluster", value_name = "NAME")]
     pub clusters: Vec<String>,
@@ -58,7 +58,7 @@ pub struct ClusterArgs {
 
 /// Guards that are lifted for one run.
 #[derive(Debug, Clone, Default, Args)]
-pub struct AllowArgs {
+pub(super) struct AllowArgs {
     /// Lift a guard for this run; may be given several times
     #[arg(long = "allow", value_name = "GUARD", value_parser = guard_parser())]
     pub allow: Vec<Guard>,
@@ -71,14 +71,14 @@ fn guard_parser() -> impl TypedValueParser<Value = Guard> {
 
 impl ClusterArgs {
     /// What a pass is asked to do.
-    pub fn wanted(&self, allow: &AllowArgs) -> Wanted {
+    pub(super) fn wanted(&self, allow: &AllowArgs) -> Wanted {
         Wanted { clusters: self.clusters.iter().cloned().collect(), allow: allow.allow.iter().copied().collect() }
     }
 }
 
 impl StateArgs {
     /// The source that the arguments name.
-    pub fn source(&self) -> Result<StateSource, Failure> {
+    pub(super) fn source(&self) -> Result<StateSource, Failure> {
         match (&self.repo, &self.rev) {
             (None, None) => Ok(StateSource::Folder(self.folder()?)),
             (Some(repository), revision) => {
@@ -86,13 +86,13 @@ impl StateArgs {
             }
             (None, Some(revision)) => {
                 let (repository, folder) = self.around()?;
-                Ok(self.revision_of(repository, Some(revision.clone()), Some(folder)))
+                Ok(self.revision_of(repository, Some(revision.clone()), folder))
             }
         }
     }
 
     /// A revision of a repository, with this command line's credentials.
-    pub fn revision_of(&self, repository: String, revision: Option<String>, folder: Option<PathBuf>) -> StateSource {
+    pub(super) fn revision_of(&self, repository: String, revision: Option<String>, folder: Option<PathBuf>) -> StateSource {
         StateSource::Revision {
             repository,
             revision,
@@ -109,23 +109,27 @@ impl StateArgs {
         Credentials { key_file: self.git_key.clone(), token }
     }
 
-    /// The repository around the folder of the state, and the folder's path in it.
-    pub fn around(&self) -> Result<(String, PathBuf), Failure> {
-        let folder = match &self.state {
-            Some(folder) => folder.clone(),
-            None => self.folder().unwrap_or_else(|_| PathBuf::from(".")),
-        };
-        // The folder may exist only in the revision that is asked for.
-        let (start, missing) = if folder.is_dir() { (folder.as_path(), None) } else { (Path::new("."), Some(&folder)) };
+    /// The repository around the folder of the state, and the folder's path in it where one is known.
+    pub(super) fn around(&self) -> Result<(String, Option<PathBuf>), Failure> {
+        let named = self.state.clone().or_else(|| self.folder().ok());
+        let folder = named.clone().unwrap_or_default();
+        // The folder, and folders around it, may exist only in the revision that is asked for.
+        let or_here = |path| if path == Path::new("") { Path::new(".") } else { path };
+        let start = folder.ancestors().map(or_here).find(|path| path.is_dir()).unwrap_or(Path::new("."));
+        let missing = folder.strip_prefix(start).unwrap_or(&folder);
         let (git, inside) = Git::discover(start)?.ok_or_else(|| {
             Failure::new(format!("{} is not in a git repository", start.display())).hint("name one with --repo")
         })?;
-        let inside = missing.map_or_else(|| inside.clone(), |missing| inside.join(missing));
-        Ok((git.location(), inside))
+        let whole = match named {
+            Some(_) => Some(inside.join(missing)),
+            None if inside.as_os_str().is_empty() => None,
+            None => Some(inside.join("state")),
+        };
+        Ok((git.location(), whole))
     }
 
     /// The folder of the state on this machine.
-    pub fn folder(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn folder(&self) -> Result<PathBuf, Failure> {
         if let Some(folder) = &self.state {
             return match folder.is_dir() {
                 true => Ok(folder.clone()),
@@ -144,7 +148,7 @@ impl StateArgs {
     }
 
     /// What is put before the names of files, so that a person can open them.
-    pub fn shown_folder(&self) -> String {
+    pub(super) fn shown_folder(&self) -> String {
         match self.source() {
             Ok(StateSource::Folder(folder)) => folder.display().to_string(),
             Ok(StateSource::Revision { folder: Some(folder), .. }) => folder.display().to_string(),
@@ -153,12 +157,12 @@ impl StateArgs {
     }
 
     /// Loads the state.
-    pub fn load(&self, now: Timestamp) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self, now: Timestamp) -> Result<Loaded, Failure> {
         Loader::default().load(&self.source()?, now)
     }
 
     /// Loads the state, and tells what is wrong with it.
-    pub fn load_and_tell(&self, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
+    pub(super) fn load_and_tell(&self, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
         let loaded = self.load(now)?;
         if !loaded.problems.is_empty() {
             ui.note(problems_text(&loaded.problems, &self.shown_folder()).trim_end());
@@ -177,7 +181,7 @@ fn default_cache() -> PathBuf {
 }
 
 /// Tells what is wrong with a state; an error where it cannot be used.
-pub fn problems_of(loaded: &Loaded, folder: &Path, ui: Ui) -> Result<(), Failure> {
+pub(super) fn problems_of(loaded: &Loaded, folder: &Path, ui: Ui) -> Result<(), Failure> {
     if !loaded.problems.is_empty() {
         ui.note(problems_text(&loaded.problems, &folder.display().to_string()).trim_end());
     }
@@ -189,20 +193,8 @@ pub fn problems_of(loaded: &Loaded, folder: &Path, ui: Ui) -> Result<(), Failure
 }
 
 /// A value as JSON, ready to print.
-pub fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::caused("cannot write JSON", &error))?;
     text.push('\n');
     Ok(text)
-}
-
-/// Writes a file whole or not at all.
-pub fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
-    });
-    written.map(drop).map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
 }

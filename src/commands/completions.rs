@@ -9,7 +9,7 @@ use crate::ui::Ui;
 ///
 /// For bash: drover completions bash > ~/.local/share/bash-completion/completions/drover
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {
+pub(super) struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::{ClusterArgs, StateArgs};
 use super::plan::{ShownArgs, outcome};
-use crate::adapters::git::Git;
 use crate::engine::{self, Loaded, Loader, StateSource};
 use crate::error::Failure;
 use crate::plan::compare;
@@ -16,7 +15,7 @@ use crate::ui::Ui;
 /// Compares two revisions of the state; no cluster is looked at, so that it runs anywhere, also where no credentials
 /// are. Guards that need no live data are checked: too-many-nodes, empty-state, last-platform-role, below-guarantee.
 #[derive(Debug, Args)]
-pub struct DiffArgs {
+pub(super) struct DiffArgs {
     /// `BASE..HEAD` compares two revisions, `BASE...HEAD` compares HEAD with where it left BASE, `BASE` compares it with the files here
     #[arg(value_name = "BASE..HEAD")]
     range: String,
@@ -67,19 +66,14 @@ fn revisions(args: &DiffArgs) -> Result<(StateSource, StateSource), Failure> {
     }
     let (repository, folder) = match &state.repo {
         Some(repository) => (repository.clone(), state.state.clone()),
-        None => state.around().map(|(repository, folder)| (repository, Some(folder)))?,
+        None => state.around()?,
     };
     let at = |revision: &str| {
         let revision = if revision.is_empty() { "HEAD" } else { revision };
         state.revision_of(repository.clone(), Some(revision.to_owned()), folder.clone())
     };
-    if let Some((base, head)) = args.range.split_once("...") {
-        let base = if state.repo.is_none() {
-            Git::open(repository.as_ref())?.merge_base(base, head)?
-        } else {
-            base.to_owned()
-        };
-        return Ok((at(&base), at(head)));
+    if let Some((_, head)) = args.range.split_once("...") {
+        return Ok((at(&args.range), at(head)));
     }
     match args.range.split_once("..") {
         Some((base, head)) => Ok((at(base), at(head))),

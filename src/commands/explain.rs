@@ -17,7 +17,7 @@ use crate::ui::Ui;
 /// For each label: what the state asks for and in which line and commit, what is live, who set it, and whether drover
 /// would change it.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// The node
     #[arg(value_name = "NODE")]
     node: String,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::problems_of;
-use crate::adapters::dump;
+use crate::adapters::{dump, files};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::NodeObject;
 use crate::engine::{self, Loaded, Loader, StateSource};
@@ -20,7 +20,7 @@ use crate::ui::Ui;
 /// Writes a Cluster, its Groups and a Node document per machine, such that a plan shows no difference. Existing files
 /// are never overwritten. Labels without a prefix are declared as well; labels of Kubernetes and other owners are not.
 #[derive(Debug, Args)]
-pub struct ImportArgs {
+pub(super) struct ImportArgs {
     /// The name that the cluster gets in the state
     #[arg(long, value_name = "NAME")]
     cluster: ClusterName,
@@ -77,15 +77,14 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
         prefixes: &args.prefixes,
     })
     .map_err(|error| Failure::caused("cannot write YAML", &error))?;
-    write_all(&args.state, &adopted)?;
+    files::create_all(&args.state, &adopted.files)?;
     tell(args, &adopted, ui);
     confirm(args, &live, ui, now).await
 }
 
 async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Failure> {
     if let Some(path) = &args.dump {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::caused(format!("cannot read {}", path.display()), &error))?;
+        let text = files::read_text(path)?;
         let file = absolute(path)?.display().to_string();
         return Ok((
             Connection { file: Some(file), ..Connection::default() },
@@ -111,29 +110,6 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 fn load(state: &Path, now: Timestamp) -> Result<Loaded, Failure> {
     Loader::default().load(&StateSource::Folder(state.to_path_buf()), now)
-}
-
-/// Writes every file or none: what was written before a failure is taken away again.
-fn write_all(state: &Path, adopted: &Adopted) -> Result<(), Failure> {
-    if let Some(taken) = adopted.files.keys().map(|name| state.join(name)).find(|path| path.exists()) {
-        return Err(Failure::new(format!("{} exists already, so nothing was written", taken.display()))
-            .hint("move it away, or choose another --state"));
-    }
-    let mut written: Vec<PathBuf> = Vec::new();
-    for (name, text) in &adopted.files {
-        let path = state.join(name);
-        let folder = path.parent().unwrap_or(state);
-        let result =
-            std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create_new(&path)).and_then(|mut file| {
-                written.push(path.clone());
-                std::io::Write::write_all(&mut file, text.as_bytes())
-            });
-        if let Err(error) = result {
-            written.iter().for_each(|path| drop(std::fs::remove_file(path)));
-            return Err(Failure::caused(format!("cannot write {}; nothing was kept", path.display()), &error));
-        }
-    }
-    Ok(())
 }
 
 fn tell(args: &ImportArgs, adopted: &Adopted, ui: Ui) {

@@ -4,8 +4,9 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, StateArgs, json, write_file};
+use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
 use crate::engine;
+use crate::adapters::files;
 use crate::error::Failure;
 use crate::plan::Plan;
 use crate::report::{MARKDOWN_LIMIT, PlanView, html, markdown, plan_text};
@@ -16,7 +17,7 @@ use crate::ui::Ui;
 /// Nothing is changed. Every label is shown with its old and new value, the line and the commit that ask for it, and who
 /// set the live value if it was not drover. Guards that the plan runs into are named; `drover apply` then refuses it.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub(super) struct PlanArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub struct PlanArgs {
 
 /// How a plan is shown.
 #[derive(Debug, Clone, Args)]
-pub struct ShownArgs {
+pub(super) struct ShownArgs {
     /// How the plan is written
     #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
     pub format: PlanFormat,
@@ -53,7 +54,7 @@ pub struct ShownArgs {
 
 /// How a plan is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PlanFormat {
+pub(super) enum PlanFormat {
     /// For people
     Text,
     /// For programs (schemas/plan.schema.json)
@@ -66,7 +67,7 @@ pub enum PlanFormat {
 
 impl ShownArgs {
     /// The plan in the chosen form.
-    pub fn render(&self, plan: &Plan, compares: bool) -> Result<String, Failure> {
+    pub(super) fn render(&self, plan: &Plan, compares: bool) -> Result<String, Failure> {
         let view = PlanView { full: self.full, compares };
         match self.format {
             PlanFormat::Text => Ok(plan_text(plan, view)),
@@ -85,7 +86,7 @@ pub(super) async fn run(args: &PlanArgs, ui: Ui, now: Timestamp) -> Result<Outco
     }
     ui.out(&args.shown.render(&plan, false)?)?;
     if let Some(path) = &args.out {
-        write_file(path, &json(&plan)?)?;
+        files::replace(path, &json(&plan)?)?;
         ui.note(&format!("saved to {}; apply it with `drover apply {0}`", path.display()));
     }
     Ok(outcome(&plan, args.detailed_exitcode))

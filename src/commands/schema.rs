@@ -4,9 +4,10 @@ use clap::Args;
 use schemars::Schema;
 
 use super::Outcome;
-use super::common::{json, write_file};
+use super::common::json;
 use super::validate::Validation;
 use crate::engine::ApplyReport;
+use crate::adapters::files;
 use crate::error::Failure;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
@@ -19,7 +20,7 @@ use crate::ui::Ui;
 /// An editor checks a state file as it is written when its first line is
 /// `# yaml-language-server: $schema=PATH/state.schema.json`.
 #[derive(Debug, Args)]
-pub struct SchemaArgs {
+pub(super) struct SchemaArgs {
     /// Which schema; without it, their names are listed
     #[arg(value_name = "NAME")]
     name: Option<String>,
@@ -48,10 +49,9 @@ pub(super) fn run(args: &SchemaArgs, ui: Ui) -> Result<Outcome, Failure> {
     let all = all();
     let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Failure::caused(format!("cannot create {}", folder.display()), &error))?;
+        files::create_folder(folder)?;
         for (name, schema) in &all {
-            write_file(&folder.join(format!("{name}.schema.json")), &json(schema)?)?;
+            files::replace(&folder.join(format!("{name}.schema.json")), &json(schema)?)?;
         }
         ui.note(&format!("wrote {} schemas to {}", all.len(), folder.display()));
         return Ok(Outcome::Done);

@@ -4,10 +4,11 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, StateArgs, write_file};
+use super::common::{AllowArgs, ClusterArgs, StateArgs};
 use crate::adapters::dump;
 use crate::adapters::kube::KubeCluster;
 use crate::engine::pass::{self, selected};
+use crate::adapters::files;
 use crate::error::Failure;
 use crate::ui::Ui;
 
@@ -16,7 +17,7 @@ use crate::ui::Ui;
 /// The dump holds only what drover reads. A Cluster document can name it as `connection: {file: …}`, so that plans can
 /// be made and tested without the cluster.
 #[derive(Debug, Args)]
-pub struct SnapshotArgs {
+pub(super) struct SnapshotArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -55,7 +56,7 @@ pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<O
     match &args.out {
         None => ui.out(&text)?,
         Some(path) => {
-            write_file(path, &text)?;
+            files::replace(path, &text)?;
             ui.note(&format!("wrote {said} to {}", path.display()));
         }
     }

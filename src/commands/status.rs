@@ -14,7 +14,7 @@ use crate::ui::Ui;
 /// A node is in sync when its labels are as the state says, drifting when they are not, absent when it has a document
 /// but has not joined, and unmanaged when it is live without a document.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]

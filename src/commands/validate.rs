@@ -15,7 +15,7 @@ use crate::ui::Ui;
 /// Every problem is shown with its file, line and column, the line itself, and what to do. Warnings do not make a state
 /// invalid. No cluster is looked at.
 #[derive(Debug, Args)]
-pub struct ValidateArgs {
+pub(super) struct ValidateArgs {
     #[command(flatten)]
     state: StateArgs,
 
@@ -38,7 +38,7 @@ enum Format {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(title = "drover validation")]
-pub struct Validation<'p> {
+pub(super) struct Validation<'p> {
     /// Whether the state could be applied.
     pub valid: bool,
     /// Files read.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Pass;
 use super::pass::Live;
 use crate::adapters::kube::{KubeCluster, Stale};
-use crate::model::{ClusterName, Mode};
+use crate::model::Mode;
 use crate::plan::{ClusterPlan, NodePlan, Plan};
 
 /// Told as the work goes on.
@@ -114,6 +114,7 @@ pub async fn apply(
             return ClusterOutcome { skipped: Some(format!("unreachable: {cause}")), not_done: all(), ..outcome };
         }
         match (not_writable(cluster, live), live) {
+            (Some(why), Some(Live::Dump(_))) => ClusterOutcome { skipped: Some(why), not_done: all(), ..outcome },
             (Some(why), _) => ClusterOutcome { skipped: Some(why), ..outcome },
             (None, Some(Live::Kube(kube))) => apply_cluster(cluster, kube, parallel, stop, progress).await,
             (None, _) => outcome,
@@ -173,9 +174,4 @@ fn stale_label(node: &NodePlan, stale: Stale) -> StaleLabel {
         found: stale.found,
         node_gone: stale.gone,
     }
-}
-
-/// The names of the clusters that a plan is about.
-pub fn clusters_of(plan: &Plan) -> impl Iterator<Item = ClusterName> {
-    plan.clusters.iter().filter_map(|cluster| cluster.cluster.parse().ok())
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::adapters::files::{self, Listing, StateFile, normalized};
-use crate::adapters::git::{self, Credentials, Git, Revision};
+use crate::adapters::git::{self, Credentials, Fetched, Git, Revision};
 use crate::error::Failure;
 use crate::manifest::decode::Manifest;
 use crate::manifest::{Parsed, Problem, link, parse};
@@ -94,8 +94,8 @@ impl Loaded {
     /// A file that the state names, such as a dump of live objects: a path relative to the root of the state.
     pub fn file(&self, path: &str) -> Result<String, Failure> {
         let bytes = match &self.origin {
-            _ if Path::new(path).is_absolute() => read_path(Path::new(path))?,
-            StateOrigin::Folder { root, .. } => read_path(&root.join(path))?,
+            _ if Path::new(path).is_absolute() => files::read_bytes(Path::new(path))?,
+            StateOrigin::Folder { root, .. } => files::read_bytes(&root.join(path))?,
             StateOrigin::Revision { git, at } => {
                 let inside = normalized(&at.folder.join(path))
                     .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))?;
@@ -110,7 +110,7 @@ impl Loaded {
         match &self.origin {
             StateOrigin::Folder { root, dirty, history: Some((git, folder, head)) } => {
                 git.blamer(folder, Some(*head))
-                    .fill(sources, |file| dirty.contains(file).then(|| std::fs::read(root.join(file)).ok()).flatten());
+                    .fill(sources, |file| dirty.contains(file).then(|| files::read_bytes(&root.join(file)).ok()).flatten());
             }
             StateOrigin::Folder { history: None, .. } => {}
             StateOrigin::Revision { git, at } => git.blamer(&at.folder, Some(at.commit)).fill(sources, |_| None),
@@ -118,14 +118,13 @@ impl Loaded {
     }
 }
 
-fn read_path(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::caused(format!("{} cannot be read", path.display()), &error))
-}
+/// A file's name, which problems and origins show, and its content.
+type Key = (Arc<str>, Oid);
 
 /// Reads states, and keeps what it parsed for the next revision.
 #[derive(Default)]
 pub struct Loader {
-    parsed: HashMap<(Arc<str>, Oid), Arc<Parsed>>,
+    parsed: HashMap<Key, Arc<Parsed>>,
 }
 
 impl Loader {
@@ -133,27 +132,48 @@ impl Loader {
     pub fn load(&mut self, source: &StateSource, now: Timestamp) -> Result<Loaded, Failure> {
         match source {
             StateSource::Folder(folder) => self.load_folder(folder, now),
+            StateSource::Revision { repository, revision, folder, .. } if is_local(repository) => {
+                let path = repository.strip_prefix("file://").unwrap_or(repository);
+                let git = Git::open(Path::new(path))?;
+                self.load_at(git, revision.as_deref().unwrap_or("HEAD"), folder.as_deref(), repository.clone(), now)
+            }
             StateSource::Revision { repository, revision, folder, credentials, cache, timeout } => {
-                let (git, default_branch, shown) = if is_local(repository) {
-                    let path = repository.strip_prefix("file://").unwrap_or(repository);
-                    (Git::open(Path::new(path))?, None, repository.clone())
-                } else {
-                    let fetched = git::fetch(repository, cache, credentials, *timeout)?;
-                    (fetched.git, fetched.default_branch, fetched.shown)
-                };
-                let revision = revision.as_deref().or(default_branch.as_deref()).unwrap_or("HEAD");
-                let commit = git.resolve(revision)?;
-                let folder = folder.clone().unwrap_or_else(|| {
-                    let default = PathBuf::from(DEFAULT_FOLDER);
-                    if git.has_folder(commit, &default) { default } else { PathBuf::new() }
-                });
-                let folder = normalized(&folder).ok_or_else(|| {
-                    Failure::new(format!("the folder {} leads out of the repository", folder.display()))
-                        .hint("with --repo, --state is a path inside the repository")
-                })?;
-                self.load_revision(git, Revision { commit, folder }, shown, now)
+                let mut again = true;
+                loop {
+                    let Fetched { git, default_branch, shown } =
+                        git::fetch(repository, cache, credentials, *timeout)?;
+                    let copy = git.path();
+                    let revision = revision.as_deref().or(default_branch.as_deref()).unwrap_or("HEAD");
+                    let loaded = self.load_at(git, revision, folder.as_deref(), shown, now);
+                    if !again || is_readable(&loaded) || Git::open(&copy).is_ok_and(|git| git.is_whole()) {
+                        return loaded;
+                    }
+                    // Files of the copy were cut short or lost: it is fetched anew, once.
+                    git::forget(repository, cache)?;
+                    again = false;
+                }
             }
         }
+    }
+
+    fn load_at(
+        &mut self,
+        git: Git,
+        revision: &str,
+        folder: Option<&Path>,
+        shown: String,
+        now: Timestamp,
+    ) -> Result<Loaded, Failure> {
+        let commit = git.resolve(revision)?;
+        let folder = folder.map(Path::to_path_buf).unwrap_or_else(|| {
+            let default = PathBuf::from(DEFAULT_FOLDER);
+            if git.has_folder(commit, &default) { default } else { PathBuf::new() }
+        });
+        let folder = normalized(&folder).ok_or_else(|| {
+            Failure::new(format!("the folder {} leads out of the repository", folder.display()))
+                .hint("with --repo, --state is a path inside the repository")
+        })?;
+        self.load_revision(git, Revision { commit, folder }, shown, now)
     }
 
     /// Reads a revision of an open repository.
@@ -217,7 +237,7 @@ impl Loader {
     /// Parses what is new, side by side, and forgets what is no longer part of the state.
     fn parse(&mut self, files: &[StateFile]) -> Vec<Arc<Parsed>> {
         let known = std::mem::take(&mut self.parsed);
-        let parsed: Vec<((Arc<str>, Oid), Arc<Parsed>)> = files
+        let parsed: Vec<(Key, Arc<Parsed>)> = files
             .par_iter()
             .with_min_len(64)
             .map(|file| {
@@ -230,6 +250,11 @@ impl Loader {
         self.parsed = parsed.into_iter().collect();
         list
     }
+}
+
+/// Whether everything that a revision lists could also be read.
+fn is_readable(loaded: &Result<Loaded, Failure>) -> bool {
+    loaded.as_ref().is_ok_and(|loaded| loaded.problems.iter().all(|problem| problem.rule != "unreadable"))
 }
 
 fn is_local(repository: &str) -> bool {

@@ -9,6 +9,7 @@ use serde_yaml::Value;
 use super::hints::{self, Misfit};
 use super::problem::{Problem, SourceText};
 use super::yaml::{self, Mark, Marked, Parts, Place, Step};
+use crate::model::text::closest;
 use crate::model::{API_VERSION, ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
 
 /// The largest file that drover reads, in bytes.
@@ -174,6 +175,10 @@ impl Decoder<'_, '_> {
                         steps.push(Step::Key(name));
                     }
                     self.unknown_field(&mark, &steps, name, &message);
+                    // A misspelt field is not missing as well.
+                    if let Some(meant) = closest(name, hints::expected_names(&message)) {
+                        taken.push(format!("{}/{meant}", joined(&steps[..steps.len() - 1])));
+                    }
                 }
                 // The field is missing because it was taken out: what holds it goes as well, silently.
                 Misfit::MissingField(name) if taken.contains(&format!("{}/{name}", joined(&steps))) => {}
@@ -214,7 +219,7 @@ impl Decoder<'_, '_> {
 
     fn bad_value(&mut self, mark: &Mark, value: &Value, steps: &[Step<'_>], message: &str) {
         let found = at(value, steps);
-        let (rule, text, help) = hints::explain(message, found);
+        let (rule, text, help) = hints::explain(message, found, &self.source.written(mark.place(steps)));
         // A message about a key quotes that key first.
         let about_key = matches!(steps.last(), Some(Step::Key(key)) if message.starts_with(&format!("{key:?}")))
             && !matches!((found, steps.last()), (Some(Value::String(text)), Some(Step::Key(key))) if text == key);
@@ -319,7 +324,7 @@ mod tests {
                 "7:29 wrong-type expected a GPU model in text, or true or false, found the number 4090 (put it in quotes, so that YAML reads it as text)",
                 "8:22 unknown-value `trian` is not known here (did you mean `train`?)",
                 "10:5 bad-value \"bad key\" is not a label key: ' ' is not allowed, use only letters, digits, '-', '_' and '.'",
-                "11:14 wrong-type expected text, found the number 1.1 (put it in quotes, so that YAML reads it as text)",
+                "11:14 wrong-type expected text (a label value), found the number 1.10 (put it in quotes, so that YAML reads it as text)",
             ]
         );
     }

@@ -43,18 +43,20 @@ pub(crate) fn choose(written: &str, known: &[&str]) -> Option<String> {
     })
 }
 
-/// Serde's message in the words of YAML, and advice where there is any.
-pub(crate) fn explain(message: &str, value: Option<&Value>) -> (&'static str, String, Option<String>) {
+/// Serde's message in the words of YAML, and advice where there is any. `written` is the value as it stands in the file.
+pub(crate) fn explain(message: &str, value: Option<&Value>, written: &str) -> (&'static str, String, Option<String>) {
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let written = rest.split('`').next().unwrap_or(rest);
         return ("unknown-value", format!("`{written}` is not known here"), choose(written, &expected_names(message)));
     }
-    let Some(rest) = message.strip_prefix("invalid type: ") else {
+    let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some(rest) = mismatch.filter(|rest| rest.contains(", expected ")) else {
         return ("bad-value", message.to_owned(), None);
     };
     let expected = rest.rsplit_once(", expected ").map_or(rest, |(_, expected)| expected);
     let wanted = in_words(expected);
     let help = match value {
+        Some(Value::Number(_)) if wanted.contains("length of time") => Some("add a unit, as in 5m".to_owned()),
         Some(Value::Number(_) | Value::Bool(_)) if wanted.contains("text") => {
             Some("put it in quotes, so that YAML reads it as text".to_owned())
         }
@@ -65,7 +67,7 @@ pub(crate) fn explain(message: &str, value: Option<&Value>) -> (&'static str, St
         Some(Value::Null) => Some("remove the field, or give it a value".to_owned()),
         _ => None,
     };
-    ("wrong-type", format!("expected {wanted}, found {}", kind_of(value)), help)
+    ("wrong-type", format!("expected {wanted}, found {}", kind_of(value, written)), help)
 }
 
 fn is_yes_or_no(text: &str) -> bool {
@@ -78,7 +80,7 @@ fn in_words(expected: &str) -> &str {
         "a string" => "text",
         "a sequence" => "a list",
         "a map" => "a mapping",
-        "u8" | "u32" | "u64" => "a whole number",
+        "u32" | "u64" => "a whole number",
         "f64" => "a number",
         _ if expected.starts_with("struct ") => "a mapping",
         _ if expected.contains("enum ") => "text",
@@ -86,11 +88,11 @@ fn in_words(expected: &str) -> &str {
     }
 }
 
-fn kind_of(value: Option<&Value>) -> String {
+fn kind_of(value: Option<&Value>, written: &str) -> String {
     match value {
         None | Some(Value::Null) => "nothing".to_owned(),
         Some(Value::Bool(value)) => format!("the truth value {value}"),
-        Some(Value::Number(value)) => format!("the number {value}"),
+        Some(Value::Number(_)) => format!("the number {written}"),
         Some(Value::String(text)) => {
             let shown: String = text.chars().take(40).collect();
             format!("the text {shown:?}")

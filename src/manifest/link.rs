@@ -92,6 +92,12 @@ impl Linker<'_> {
         self.broken.iter().any(|(k, n)| *k == kind && n == name)
     }
 
+    /// The names of a kind, also of documents that are wrong otherwise.
+    fn known<'k>(&'k self, kind: &str, names: impl Iterator<Item = &'k str>) -> Vec<&'k str> {
+        let broken = self.broken.iter().filter(|(k, name)| *k == kind && !name.is_empty()).map(|(_, name)| name.as_str());
+        names.chain(broken).collect()
+    }
+
     fn twice(&mut self, what: &str, at: At<'_>, first: &Origin) {
         let message = format!("{what} is defined twice; first in {first}");
         self.problems
@@ -226,14 +232,14 @@ impl Linker<'_> {
     }
 
     fn unknown_group(&self, group: &GroupName, at: At<'_>, place: Place) -> Problem {
-        let known: Vec<&str> = self.desired.groups.keys().map(GroupName::as_str).collect();
+        let known = self.known("Group", self.desired.groups.keys().map(GroupName::as_str));
         let help = hints::choose(group.as_str(), &known)
             .unwrap_or_else(|| format!("add a document of `kind: Group` named {group}"));
         at.source.error("unknown-group", place, format!("there is no group `{group}`")).help(help)
     }
 
     fn unknown_cluster(&self, cluster: &ClusterName, at: At<'_>, place: Place) -> Problem {
-        let known: Vec<&str> = self.desired.clusters.keys().map(ClusterName::as_str).collect();
+        let known = self.known("Cluster", self.desired.clusters.keys().map(ClusterName::as_str));
         let help = hints::choose(cluster.as_str(), &known)
             .unwrap_or_else(|| format!("add a document of `kind: Cluster` named {cluster}"));
         at.source.error("unknown-cluster", place, format!("there is no cluster `{cluster}`")).help(help)
@@ -322,7 +328,7 @@ impl Linker<'_> {
                     at.source.error("label-collision", at.key(&path), message).help(format!("say it with `{field}`")),
                 );
             } else if is_reserved(key) {
-                let message = format!("the label `{key}` is in a domain that belongs to Kubernetes");
+                let message = format!("the label `{key}` is in a domain that belongs to Kubernetes or to drover itself");
                 self.problems
                     .push(at.source.error("reserved-label", at.key(&path), message).help("use a domain of your own"));
             }

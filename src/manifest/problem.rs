@@ -71,6 +71,11 @@ impl SourceText {
         self.text[*start..end].trim_end_matches('\r')
     }
 
+    /// What stands at a place.
+    pub fn written(&self, place: Place) -> String {
+        self.line(place.line as usize).chars().skip(place.column.saturating_sub(1) as usize).take(place.length as usize).collect()
+    }
+
     /// An error at a place of this file.
     pub fn error(&self, rule: &'static str, place: Place, message: impl Into<String>) -> Problem {
         self.problem(Severity::Error, rule, place, message.into())
@@ -105,7 +110,11 @@ impl SourceText {
         (
             line.chars()
                 .take(WIDTH.max(column as usize + 40))
-                .map(|c| if c.is_control() && c != '\t' { '·' } else { c })
+                .map(|c| match c {
+            '\t' => '␉',
+            c if c.is_control() => '·',
+            c => c,
+        })
                 .collect(),
             column,
         )

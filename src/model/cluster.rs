@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
-use super::time::{Deadline, Interval};
+use super::number::Fraction;
+use super::time::{Deadline, Interval, Schedule, ZoneName};
 use super::{ApiVersion, ClusterName, kind};
 
 kind!(ClusterKind, "Cluster");
@@ -155,8 +156,7 @@ pub struct Rebalance {
     pub every: Option<Interval>,
     /// The difference in load, as a fraction of capacity, from which a machine moves (default 0.2).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub threshold: Option<f64>,
+    pub threshold: Option<Fraction>,
     /// How long a pod waits before it counts as short of resources (default 5m).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_after: Option<Interval>,
@@ -170,12 +170,12 @@ pub struct Rebalance {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Window {
     /// When it opens: a cron expression of five fields.
-    pub schedule: String,
+    pub schedule: Schedule,
     /// How long it stays open.
     pub duration: Interval,
     /// The time zone of the schedule (default UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_zone: Option<String>,
+    pub time_zone: Option<ZoneName>,
 }
 
 /// A guard that is lifted for a time.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::number::Percent;
 use super::text::known;
 use super::{ApiVersion, GroupName, LabelKey, kind};
 
@@ -104,15 +105,14 @@ impl Default for VocabularySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// The share of a cluster's managed nodes, in percent, that one plan may change.
-    #[schemars(range(min = 0, max = 100))]
-    pub changed_nodes_percent: u8,
+    pub changed_nodes_percent: Percent,
     /// Clusters with fewer managed nodes are not limited.
     pub from_nodes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { changed_nodes_percent: 30, from_nodes: 10 }
+        Self { changed_nodes_percent: Percent::THIRTY, from_nodes: 10 }
     }
 }
 

@@ -45,8 +45,7 @@ pub struct GroupSpec {
     pub guarantee: BTreeMap<ClusterName, Guarantee>,
     /// How much the group's need counts against others' in the rebalancer (default 1).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub weight: Option<u32>,
+    pub weight: Option<super::number::Weight>,
     /// Who answers for the group.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<String>,

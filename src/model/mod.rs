@@ -7,6 +7,7 @@ pub mod desired;
 pub mod fleet;
 pub mod group;
 pub mod node;
+pub mod number;
 pub mod observed;
 pub mod origin;
 pub mod path;

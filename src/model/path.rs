@@ -4,25 +4,25 @@ use super::text::{Invalid, validated_string};
 
 validated_string! {
     /// An absolute path on a machine, without `.`, `..` or a trailing slash.
-    HostPath, check = check_host_path, pattern = r"^/[^:\x00]*$", max = 4096,
+    HostPath, "an absolute path", check = check_host_path, pattern = r"^/[^:\x00]*$", max = 4096,
     about = "An absolute path such as /data/k8s, without '.' or '..' parts"
 }
 
 validated_string! {
     /// A path below the storage root, without `.`, `..`, or a slash at either end.
-    StoragePath, check = check_storage_path, pattern = r"^[^/:\x00][^:\x00]*$", max = 4096,
+    StoragePath, "a path below the storage root", check = check_storage_path, pattern = r"^[^/:\x00][^:\x00]*$", max = 4096,
     about = "A path below the storage root such as kubeflow/minio, without '.' or '..' parts"
 }
 
 validated_string! {
     /// Permission bits of a directory, in octal.
-    DirectoryMode, check = check_mode, pattern = r"^[0-7]{3,4}$", max = 4,
+    DirectoryMode, "a directory mode, as \"0755\"", check = check_mode, pattern = r"^[0-7]{3,4}$", max = 4,
     about = "Permission bits in octal, quoted: \"0755\""
 }
 
 validated_string! {
     /// A kubelet bind mount, `source:destination[:option,…]`.
-    Bind, check = check_bind, pattern = r"^/[^:]*:/[^:]*(:[a-zA-Z,]+)?$", max = 8300,
+    Bind, "a bind, as /data:/data:rslave", check = check_bind, pattern = r"^/[^:]*:/[^:]*(:[a-zA-Z,]+)?$", max = 8300,
     about = "A kubelet bind mount: /source:/destination[:options], options among ro, rw, z, Z, [r]shared, [r]slave, [r]private"
 }
 
@@ -66,7 +66,7 @@ fn check_parts(text: &str, relative: &str) -> Result<(), Invalid> {
 
 fn check_host_path(text: &str) -> Result<(), Invalid> {
     match text.strip_prefix('/') {
-        Some("") => Ok(()),
+        Some("") => Err(Invalid::new(format!("{text:?} is the whole machine: name the folder where the file system is mounted"))),
         Some(rest) => check_parts(text, rest),
         None => Err(Invalid::new(format!("{text:?} is not an absolute path: it must begin with '/'"))),
     }
@@ -101,9 +101,6 @@ fn check_bind(text: &str) -> Result<(), Invalid> {
     };
     for path in [source, destination] {
         check_host_path(path).map_err(|error| Invalid::new(format!("{text:?} is not a bind: {error}")))?;
-    }
-    if destination == "/" {
-        return Err(Invalid::new(format!("{text:?} would hide the kubelet's whole file system")));
     }
     if parts.len() == 3 {
         check_bind_options(text, options)?;

@@ -20,10 +20,10 @@ impl Invalid {
 
 /// Defines a string newtype that is checked when it is made, is cheap to clone, and knows its own JSON Schema.
 macro_rules! validated_string {
-    ($(#[$doc:meta])* $name:ident, check = $check:path, pattern = $pattern:literal, max = $max:literal, about = $about:literal) => {
+    ($(#[$doc:meta])* $name:ident, $noun:literal, check = $check:path, pattern = $pattern:literal, max = $max:literal, about = $about:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(into = "String")]
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
@@ -41,10 +41,19 @@ macro_rules! validated_string {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = crate::model::text::Invalid;
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("text (", $noun, ")"))
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Visitor)
             }
         }
 
@@ -100,35 +109,35 @@ pub(crate) use validated_string;
 
 validated_string! {
     /// A label key, `[prefix/]name`, by the rules of the Kubernetes API server.
-    LabelKey, check = check_label_key,
+    LabelKey, "a label key", check = check_label_key,
     pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$", max = 317,
     about = "A Kubernetes label key: an optional DNS prefix and a slash, then up to 63 letters, digits, '-', '_' and '.'"
 }
 
 validated_string! {
     /// A label value by the rules of the Kubernetes API server; it may be empty.
-    LabelValue, check = check_label_value,
+    LabelValue, "a label value", check = check_label_value,
     pattern = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$", max = 63,
     about = "A Kubernetes label value: up to 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
 }
 
 validated_string! {
     /// The name of a machine: what `kubectl get nodes` shows.
-    NodeName, check = check_node_name,
+    NodeName, "a node name", check = check_node_name,
     pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max = 253,
     about = "A Kubernetes object name: lower-case letters, digits, '-' and '.'"
 }
 
 validated_string! {
     /// The name of a cluster in the state repository.
-    ClusterName, check = check_short_name,
+    ClusterName, "a name", check = check_short_name,
     pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,
     about = "A name of at most 63 lower-case letters, digits and '-'"
 }
 
 validated_string! {
     /// The name of a resource group in the state repository.
-    GroupName, check = check_short_name,
+    GroupName, "a name", check = check_short_name,
     pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,
     about = "A name of at most 63 lower-case letters, digits and '-'"
 }
@@ -218,7 +227,8 @@ fn check_label_key(text: &str) -> Result<(), Invalid> {
             return Err(Invalid::new(format!("{} is not a label key: it has more than one '/'", quoted(text))));
         }
         Some((prefix, name)) => {
-            check_dns("a label key prefix", prefix, 253)?;
+            check_dns("a DNS name", prefix, 253)
+                .map_err(|error| Invalid::new(format!("{} is not a label key: its prefix {error}", quoted(text))))?;
             name
         }
     };
@@ -230,7 +240,7 @@ fn check_label_key(text: &str) -> Result<(), Invalid> {
 
 fn check_dns(what: &str, text: &str, max: usize) -> Result<(), Invalid> {
     if text.is_empty() {
-        return Err(Invalid::new(format!("{what} is empty")));
+        return Err(Invalid::new(format!("{} is not {what}: it is empty", quoted(text))));
     }
     check_length(what, text, max)?;
     check_characters(
@@ -255,7 +265,7 @@ fn check_node_name(text: &str) -> Result<(), Invalid> {
 
 fn check_short_name(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
-        return Err(Invalid::new("a name is empty"));
+        return Err(Invalid::new("\"\" is not a name: it is empty"));
     }
     check_length("a name", text, 63)?;
     check_characters(

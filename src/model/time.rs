@@ -7,14 +7,39 @@ use super::text::{Invalid, validated_string};
 
 validated_string! {
     /// A positive length of time such as `5m`, `1h30m` or `7d`.
-    Interval, check = check_interval, pattern = r"^[0-9][0-9a-zA-Z ]*$", max = 40,
+    Interval, "a length of time, as 5m", check = check_interval, pattern = r"^[0-9][0-9a-zA-Z ]*$", max = 40,
     about = "A length of time such as 30s, 5m, 1h30m or 7d"
 }
 
 validated_string! {
     /// A moment at which something ends: a date (its first moment in UTC) or an RFC 3339 time.
-    Deadline, check = check_deadline, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?$", max = 40,
+    Deadline, "a date, as 2026-12-01", check = check_deadline, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?$", max = 40,
     about = "A date (2026-12-01, from its first moment in UTC) or an RFC 3339 time (2026-12-01T08:00:00Z)"
+}
+
+validated_string! {
+    /// When a window opens: a cron expression of five fields.
+    Schedule, "a cron expression, as \"0 22 * * 1-5\"", check = check_schedule, pattern = r"^\S+( +\S+){4}$", max = 200,
+    about = "A cron expression of five fields: minute, hour, day of the month, month, day of the week"
+}
+
+validated_string! {
+    /// A time zone of the IANA database.
+    ZoneName, "a time zone, as Europe/Berlin", check = check_zone, pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", max = 60,
+    about = "A time zone of the IANA database, such as UTC or Europe/Berlin"
+}
+
+fn check_schedule(text: &str) -> Result<(), Invalid> {
+    if text.split_whitespace().count() != 5 {
+        return Err(Invalid::new(format!("{text:?} is not a cron expression of five fields: write for example \"0 22 * * 1-5\"")));
+    }
+    text.parse::<croner::Cron>().map(drop).map_err(|error| Invalid::new(format!("{text:?} is not a cron expression: {error}")))
+}
+
+fn check_zone(text: &str) -> Result<(), Invalid> {
+    jiff::tz::TimeZone::get(text)
+        .map(drop)
+        .map_err(|_| Invalid::new(format!("{text:?} is not a time zone of the IANA database: write for example UTC or Europe/Berlin")))
 }
 
 fn parse_interval(text: &str) -> Option<SignedDuration> {
@@ -84,6 +109,18 @@ mod tests {
         assert_eq!(seconds("0s"), None);
         assert_eq!(seconds("soon"), None);
         assert_eq!(seconds("99999999999999999999d"), None);
+    }
+
+    #[test]
+    fn schedules_and_zones() {
+        for good in ["0 22 * * 1-5", "*/15 * * * *", "0 0 1 jan mon"] {
+            assert!(good.parse::<Schedule>().is_ok(), "{good}");
+        }
+        for bad in ["", "not cron", "61 * * * *", "0 22 * *", "0 0 22 * * 1"] {
+            assert!(bad.parse::<Schedule>().is_err(), "{bad}");
+        }
+        assert!("Asia/Shanghai".parse::<ZoneName>().is_ok());
+        assert!("Mars/Base".parse::<ZoneName>().is_err());
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, now:
 fn too_many_nodes(plan: &ClusterPlan, desired: &Desired) -> Found {
     let limits = &desired.fleet.limits;
     let (changed, managed) = (plan.nodes.len() as u64, u64::from(plan.managed));
-    let percent = u64::from(limits.changed_nodes_percent);
+    let percent = u64::from(limits.changed_nodes_percent.get());
     if managed < u64::from(limits.from_nodes) || changed * 100 <= percent * managed {
         return None;
     }

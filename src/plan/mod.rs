@@ -63,9 +63,9 @@ impl StateRevision {
         match (&self.commit, self.dirty) {
             (Some(commit), false) => commit.chars().take(10).collect(),
             (Some(commit), true) => {
-                format!("{} + uncommitted changes (dirty)", commit.chars().take(10).collect::<String>())
+                format!("{}, dirty (uncommitted changes)", commit.chars().take(10).collect::<String>())
             }
-            (None, _) => "not under git (dirty)".to_owned(),
+            (None, _) => "dirty (not under git)".to_owned(),
         }
     }
 }

@@ -12,12 +12,12 @@ pub(super) struct Alike<'p> {
 
 impl<'p> Alike<'p> {
     /// The changes, as the first node has them.
-    pub fn changes(&self) -> &'p [Change] {
+    pub(super) fn changes(&self) -> &'p [Change] {
         &self.nodes[0].changes
     }
 
     /// Where a change is asked for, on all nodes together.
-    pub fn place(&self, index: usize) -> String {
+    pub(super) fn place(&self, index: usize) -> String {
         let first = &self.nodes[0].changes[index].source;
         let same_file = self.nodes.iter().all(|node| node.changes[index].source.origin.file == first.origin.file);
         let same_line = self.nodes.iter().all(|node| node.changes[index].source.origin == first.origin);

@@ -58,11 +58,11 @@ fn heading(plan: &Plan, view: PlanView) -> String {
     let title = if view.compares { "drover: what this branch changes" } else { "drover plan" };
     let mut text = format!("### {title}\n\n");
     let verdict = match (plan.is_refused(), plan.counts().labels()) {
-        (true, _) => "🛑 **Refused by a guard.** Nothing of it would be applied to the refused clusters.",
+        (true, _) => "🛑 **Refused by a guard.** Nothing of this plan would be applied.",
         (false, 0) => "✅ **No difference.**",
         (false, _) => "Ready to apply.",
     };
-    let _ = writeln!(text, "{verdict} State {} at {}.\n", code(&plan.state.source), code(&plan.state.short()));
+    let _ = writeln!(text, "{verdict} State {} @ {}.\n", code(&plan.state.source), code(&plan.state.short()));
     if !plan.complete {
         text.push_str("🛑 **This state does not validate**; the plan shows the rest of it and cannot be applied.\n\n");
     }

@@ -19,7 +19,7 @@ pub struct PlanView {
 /// A plan as aligned, coloured text.
 pub fn plan_text(plan: &Plan, view: PlanView) -> String {
     let mut text = String::new();
-    let line = format!("state {} at {}", clean(&plan.state.source), plan.state.short());
+    let line = format!("state: {} @ {}", clean(&plan.state.source), plan.state.short());
     let _ = writeln!(text, "{}", paint(STYLES.dim, line));
     if !plan.complete {
         let _ = writeln!(
@@ -40,17 +40,19 @@ pub fn plan_text(plan: &Plan, view: PlanView) -> String {
 fn total(plan: &Plan) -> String {
     let unreachable = plan.clusters.iter().filter(|cluster| cluster.unreachable.is_some()).count();
     let refused = plan.clusters.iter().filter(|cluster| cluster.is_refused()).count();
-    let mut total = match plan.counts().labels() {
-        0 => format!("no difference in {}", count(plan.clusters.len() - unreachable, "cluster")),
-        _ => format!("{} in all", plan.counts()),
-    };
+    let mut parts = Vec::new();
+    match (plan.counts().labels(), plan.clusters.len() - unreachable) {
+        (0, 0) => {}
+        (0, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
+        _ => parts.push(format!("total: {}", plan.counts())),
+    }
     if unreachable > 0 {
-        let _ = write!(total, "; {} unreachable", count(unreachable, "cluster"));
+        parts.push(format!("{} unreachable", count(unreachable, "cluster")));
     }
     if refused > 0 {
-        let _ = write!(total, "; refused in {}", count(refused, "cluster"));
+        parts.push(format!("refused by a guard in {}: nothing of this plan would be applied", count(refused, "cluster")));
     }
-    total
+    if parts.is_empty() { "no clusters".to_owned() } else { parts.join("; ") }
 }
 
 fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {

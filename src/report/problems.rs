@@ -23,8 +23,7 @@ pub fn problems_text(problems: &[Problem], folder: &str) -> String {
             _ => {
                 let byte =
                     |column: u32| line.char_indices().nth(column as usize).map_or(line.len(), |(index, _)| index);
-                // A tab or other character that is shown wider moves the culprit along.
-                let column = widened(&problem.text, problem.column - 1);
+                let column = problem.column - 1;
                 let span = byte(column)..byte(column + problem.length.max(1));
                 let annotation = AnnotationKind::Primary.span(span);
                 let snippet =
@@ -39,11 +38,6 @@ pub fn problems_text(problems: &[Problem], folder: &str) -> String {
         let _ = writeln!(text, "{}\n", renderer.render(&[group]));
     }
     text
-}
-
-fn widened(text: &str, column: u32) -> u32 {
-    let before: String = text.chars().take(column as usize).collect();
-    normalize_untrusted_str(&before).chars().count() as u32
 }
 
 fn path_of(problem: &Problem, folder: &str) -> String {

@@ -90,6 +90,11 @@ pub struct GroupStatus {
     pub live: usize,
     /// GPUs of those.
     pub gpus: u64,
+    /// CPU cores of those.
+    pub cpus: u64,
+    /// CPU cores that it is guaranteed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guaranteed_cpus: Option<u32>,
     /// Nodes that it is guaranteed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guaranteed_nodes: Option<u32>,
@@ -155,6 +160,8 @@ fn groups(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan) -> Vec<GroupStatus> 
             desired: desired.nodes.values().filter(|node| node.group.as_ref() == Some(name)).count(),
             live: members().count(),
             gpus: members().map(|node| node.allocatable.gpus).sum(),
+            cpus: members().map(|node| node.allocatable.cpu_milli).sum::<u64>() / 1000,
+            guaranteed_cpus: guarantee.cpus,
             guaranteed_nodes: guarantee.nodes,
             guaranteed_gpus: guarantee.gpus,
         }
@@ -165,7 +172,7 @@ fn groups(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan) -> Vec<GroupStatus> 
 /// The status as text.
 pub fn status_text(status: &Status) -> String {
     let mut text = String::new();
-    let line = format!("state {} at {}", clean(&status.state.source), status.state.short());
+    let line = format!("state: {} @ {}", clean(&status.state.source), status.state.short());
     let _ = writeln!(text, "{}", paint(STYLES.dim, line));
     for cluster in &status.clusters {
         text.push('\n');
@@ -225,13 +232,15 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
     let _ = writeln!(
         text,
         "  {}",
-        paint(STYLES.dim, format!("{:<width$}  {:>7}  {:>5}  {:>5}  guaranteed", "group", "desired", "live", "GPUs"))
+        paint(STYLES.dim, format!("{:<width$}  {:>7}  {:>5}  {:>6}  {:>5}  guaranteed", "group", "desired", "live", "CPUs", "GPUs"))
     );
     for group in &cluster.groups {
         let mut promised = Vec::new();
         promised.extend(group.guaranteed_nodes.map(|nodes| count(nodes as usize, "node")));
+        promised.extend(group.guaranteed_cpus.map(|cpus| count(cpus as usize, "CPU")));
         promised.extend(group.guaranteed_gpus.map(|gpus| count(gpus as usize, "GPU")));
         let short = group.guaranteed_nodes.is_some_and(|nodes| group.live < nodes as usize)
+            || group.guaranteed_cpus.is_some_and(|cpus| group.cpus < u64::from(cpus))
             || group.guaranteed_gpus.is_some_and(|gpus| group.gpus < u64::from(gpus));
         let row = format!(
             "{:<width$}  {:>7}  {:>5}  {:>5}  {}",

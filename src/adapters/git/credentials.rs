@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use git2::{Cred, CredentialType, Error, RemoteCallbacks};
+use git2::{Cred, CredentialType, Error, ErrorClass, ErrorCode, RemoteCallbacks};
 
 /// Where credentials for git servers come from, in the order in which they are tried: for ssh the key file and the
 /// agent, for https the token, and at last git's own credential helpers.
@@ -23,42 +23,75 @@ impl std::fmt::Debug for Credentials {
 
 impl Credentials {
     /// Callbacks that answer a server's questions, each answer once: libgit2 asks again for ever when one is refused.
-    pub(super) fn callbacks<'c>(&self) -> RemoteCallbacks<'c> {
+    ///
+    /// Only the server of `address` is answered; one that a redirect leads to learns nothing.
+    pub(super) fn callbacks<'c>(&self, address: &str) -> RemoteCallbacks<'c> {
         let mut callbacks = RemoteCallbacks::new();
         let credentials = self.clone();
+        let (server, by_password) = (server_of(address), redacted(address) != address);
         let mut attempt = 0;
         callbacks.credentials(move |url, user, allowed| {
+            if url.contains("://") && server_of(url) != server {
+                return Err(refused(format!("the server sends on to {}, which gets no credentials", server_of(url))));
+            }
             if allowed.contains(CredentialType::USERNAME) {
                 return Cred::username(user.unwrap_or("git"));
             }
-            attempt += 1;
-            credentials.answer(url, user.unwrap_or("git"), allowed, attempt)
+            let user = user.unwrap_or("git");
+            let ways = credentials.ways(url, user, allowed);
+            // A way that yields nothing on this machine, such as a helper without an answer, is passed over.
+            while let Some((_, way)) = ways.get(attempt) {
+                attempt += 1;
+                if let Ok(credential) = way() {
+                    return Ok(credential);
+                }
+            }
+            let mut tried: Vec<&str> = ways.iter().map(|(what, _)| *what).collect();
+            if by_password && allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
+                tried.insert(0, "the password of the address");
+            }
+            Err(refused(match tried.as_slice() {
+                [] => "the server asks for credentials that drover has not".to_owned(),
+                tried => format!("the server wants other credentials; tried {}", tried.join(", ")),
+            }))
         });
         callbacks
     }
 
-    fn answer(&self, url: &str, user: &str, allowed: CredentialType, attempt: usize) -> Result<Cred, Error> {
-        let mut ways: Vec<Box<dyn Fn() -> Result<Cred, Error> + '_>> = Vec::new();
+    fn ways<'w>(&'w self, url: &'w str, user: &'w str, allowed: CredentialType) -> Vec<(&'static str, Way<'w>)> {
+        let mut ways: Vec<(&'static str, Way<'w>)> = Vec::new();
         if allowed.contains(CredentialType::SSH_KEY) {
             if let Some(key) = &self.key_file {
-                ways.push(Box::new(|| Cred::ssh_key(user, None, key, None)));
+                ways.push(("the key file", Box::new(move || Cred::ssh_key(user, None, key, None))));
             }
-            ways.push(Box::new(|| Cred::ssh_key_from_agent(user)));
+            ways.push(("the ssh agent", Box::new(move || Cred::ssh_key_from_agent(user))));
         }
         if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
             if let Some(token) = &self.token {
                 // GitHub, GitLab and Gitea take any user name with a token but an empty one.
-                ways.push(Box::new(move || {
-                    Cred::userpass_plaintext(if user == "git" { "oauth2" } else { user }, token)
-                }));
+                let user = if user == "git" { "oauth2" } else { user };
+                ways.push(("the token", Box::new(move || Cred::userpass_plaintext(user, token))));
             }
-            ways.push(Box::new(|| Cred::credential_helper(&git2::Config::open_default()?, url, Some(user))));
+            let helper = move || Cred::credential_helper(&git2::Config::open_default()?, url, Some(user));
+            ways.push(("git's credential helpers", Box::new(helper)));
         }
-        match ways.get(attempt - 1) {
-            Some(way) => way(),
-            None => Err(Error::from_str("the server refused every credential that drover has")),
-        }
+        ways
     }
+}
+
+type Way<'w> = Box<dyn Fn() -> Result<Cred, Error> + 'w>;
+
+fn refused(message: String) -> Error {
+    Error::new(ErrorCode::Auth, ErrorClass::Callback, message)
+}
+
+/// The host of an address, and its port where that is not the usual one.
+fn server_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server).to_ascii_lowercase();
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    server.strip_suffix(usual).map(str::to_owned).unwrap_or(server)
 }
 
 /// An address without the password that it may hold.
@@ -79,6 +112,13 @@ pub(super) fn redacted(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_its_host_and_port() {
+        assert_eq!(server_of("https://ann:s3cret@Git.example.org:443/x.git"), "git.example.org");
+        assert_eq!(server_of("https://git.example.org?x=a@b"), "git.example.org");
+        assert_eq!(server_of("https://git.example.org:8443"), "git.example.org:8443");
+    }
 
     #[test]
     fn no_secret_is_shown() {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 pub use blame::Blamer;
 pub use credentials::Credentials;
-pub use remote::fetch;
+pub use remote::{Fetched, fetch, forget};
 
 use super::files::{Listing, StateFile, is_state_file, link_problem, normalized};
 use crate::error::Failure;
@@ -21,6 +21,9 @@ use crate::manifest::decode::MAX_FILE;
 /// The file modes of git for what is not a plain file.
 const LINK: i32 = 0o120_000;
 const SUBMODULE: i32 = 0o160_000;
+
+/// The state files of a tree by name, and what is wrong with others.
+type Entries = (Vec<(String, Oid)>, Vec<Problem>);
 
 /// A repository, opened or fetched.
 pub struct Git {
@@ -71,19 +74,39 @@ impl Git {
         self.shown()
     }
 
-    /// The commit in which `head` left `base`.
-    pub fn merge_base(&self, base: &str, head: &str) -> Result<String, Failure> {
-        let head = if head.is_empty() { "HEAD" } else { head };
-        let (one, two) = (self.resolve(base)?, self.resolve(head)?);
-        let found = self
-            .repository
-            .merge_base(one, two)
-            .map_err(|error| failed(format!("{base} and {head} have no commit in common"), &error));
-        found.map(|commit| commit.to_string())
+    /// Where its database lies on this machine.
+    pub fn path(&self) -> PathBuf {
+        self.repository.path().to_path_buf()
     }
 
-    /// The commit that a revision names: a branch, tag, id or any expression of git.
+    /// Whether every branch and tag leads to a commit, and every object can be read.
+    pub fn is_whole(&self) -> bool {
+        let odb = self.repository.odb();
+        let history = self.repository.revwalk().and_then(|mut walk| walk.push_glob("*").map(|()| walk));
+        let (Ok(odb), Ok(history)) = (odb, history) else { return false };
+        let mut readable = true;
+        let all = odb.foreach(|id| {
+            readable = odb.read_header(*id).is_ok();
+            readable
+        });
+        let has_tree = |id| self.repository.find_commit(id).and_then(|commit| commit.tree()).is_ok();
+        readable && all.is_ok() && history.into_iter().all(|id| id.is_ok_and(has_tree))
+    }
+
+    /// The commit in which `head` left `base`.
+    fn merge_base(&self, base: &str, head: &str) -> Result<Oid, Failure> {
+        let or_head = |revision: &str| self.resolve(if revision.is_empty() { "HEAD" } else { revision });
+        let (one, two) = (or_head(base)?, or_head(head)?);
+        self.repository
+            .merge_base(one, two)
+            .map_err(|error| failed(format!("{base} and {head} have no commit in common"), &error))
+    }
+
+    /// The commit that a revision names: a branch, tag, id or any expression of git; `A...B` is where B left A.
     pub fn resolve(&self, revision: &str) -> Result<Oid, Failure> {
+        if let Some((base, head)) = revision.split_once("...") {
+            return self.merge_base(base, head);
+        }
         let found = self.repository.revparse_single(revision).and_then(|object| object.peel_to_commit());
         found.map(|commit| commit.id()).map_err(|error| {
             let unborn = error.code() == ErrorCode::UnbornBranch || self.repository.is_empty().unwrap_or(false);
@@ -110,7 +133,7 @@ impl Git {
         Ok(self.entries(at)?.0)
     }
 
-    fn entries(&self, at: &Revision) -> Result<(Vec<(String, Oid)>, Vec<Problem>), Failure> {
+    fn entries(&self, at: &Revision) -> Result<Entries, Failure> {
         let (mut files, mut problems) = (Vec::new(), Vec::new());
         let read = |error: git2::Error| failed(format!("cannot read commit {}", at.commit), &error);
         let root = self.repository.find_commit(at.commit).and_then(|commit| commit.tree()).map_err(read)?;

@@ -1,6 +1,7 @@
 //! A bare copy of a remote repository in the user's cache, brought up to date before it is read.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,9 +33,20 @@ pub fn fetch(url: &str, cache: &Path, credentials: &Credentials, timeout: Durati
         .map_err(|error| Failure::caused(format!("cannot create the cache folder {}", cache.display()), &error))?;
     // Two processes that fetch into one copy would trip over each other's locks.
     let _lock = lock(&folder.with_extension("lock"))?;
-    let repository = open_or_create(&folder)?;
-    let default_branch = update(&repository, url, credentials).map_err(|error| explain(&shown, &error))?;
+    let mut updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
+    if matches!(&updated, Err(error) if !is_the_servers(error)) {
+        clear(&folder)?;
+        updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
+    }
+    let (repository, default_branch) = updated.map_err(|error| explain(&shown, &error, timeout))?;
     Ok(Fetched { git: Git { repository }, default_branch, shown })
+}
+
+/// Removes the copy of a remote repository; nothing in it is not on the server.
+pub fn forget(url: &str, cache: &Path) -> Result<(), Failure> {
+    let folder = cache.join(name_of(url));
+    let _lock = lock(&folder.with_extension("lock"))?;
+    clear(&folder)
 }
 
 fn name_of(url: &str) -> String {
@@ -51,36 +63,67 @@ fn open_or_create(folder: &Path) -> Result<Repository, Failure> {
     if let Ok(repository) = Repository::open_bare(folder) {
         return Ok(repository);
     }
-    // A copy that a killed process left half made is no use; nothing in it is not on the server.
-    if folder.exists() {
-        std::fs::remove_dir_all(folder)
-            .map_err(|error| Failure::caused(format!("cannot clear {}", folder.display()), &error))?;
-    }
+    // A copy that a killed process left half made is no use.
+    clear(folder)?;
     Repository::init_bare(folder).map_err(|error| failed(format!("cannot create {}", folder.display()), &error))
 }
 
-fn update(repository: &Repository, url: &str, credentials: &Credentials) -> Result<Option<String>, git2::Error> {
-    let mut remote = repository.remote_anonymous(url)?;
-    let default_branch = {
-        let connection = remote.connect_auth(Direction::Fetch, Some(credentials.callbacks()), None)?;
-        let branch = connection.default_branch().ok();
-        branch.and_then(|name| name.as_str().ok().map(str::to_owned))
-    };
-    let mut options = FetchOptions::new();
-    options.remote_callbacks(credentials.callbacks()).download_tags(AutotagOption::All).prune(FetchPrune::On);
-    remote.fetch(&["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], Some(&mut options), None)?;
-    Ok(default_branch)
+fn clear(folder: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::caused(format!("cannot clear {}", folder.display()), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn explain(url: &str, error: &git2::Error) -> Failure {
-    let failure = failed(format!("cannot fetch {url}"), error);
+type Updated = (Repository, Option<String>);
+
+fn update(repository: Repository, url: &str, credentials: &Credentials) -> Result<Updated, git2::Error> {
+    let default_branch = {
+        let mut remote = repository.remote_anonymous(url)?;
+        let mut connection = remote.connect_auth(Direction::Fetch, Some(credentials.callbacks(url)), None)?;
+        let branch = connection.default_branch().ok();
+        let mut options = FetchOptions::new();
+        options.remote_callbacks(credentials.callbacks(url)).download_tags(AutotagOption::All).prune(FetchPrune::On);
+        let wanted = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        connection.remote().fetch(&wanted, Some(&mut options), None)?;
+        branch.and_then(|name| name.as_str().ok().map(str::to_owned))
+    };
+    if let Some(branch) = &default_branch {
+        repository.set_head(branch)?; // so that `HEAD` and `HEAD~1` mean the server's
+    }
+    Ok((repository, default_branch))
+}
+
+/// Whether a failure comes from the server or the way to it. Any other comes from the copy: a file that was cut short,
+/// or a branch `a` that stands in the way of the server's new branch `a/b`.
+fn is_the_servers(error: &git2::Error) -> bool {
+    use ErrorClass::{Callback, Http, Net, Os, Ssh, Ssl};
+    matches!(error.class(), Callback | Http | Net | Os | Ssh | Ssl)
+        || matches!(error.code(), ErrorCode::Auth | ErrorCode::Certificate | ErrorCode::Timeout)
+}
+
+fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
+    let message = error.message().trim_end();
+    let says = |part: &str| message.contains(part);
+    let failure = Failure::new(format!("cannot fetch {url}: {message}"));
+    if error.code() == ErrorCode::Timeout || says("Resource temporarily unavailable") || says("imed out") {
+        return Failure::new(format!("cannot fetch {url}: the server was silent for {} s", timeout.as_secs()))
+            .hint("check that it can be reached from here, or wait longer with --git-timeout");
+    }
     match (error.code(), error.class()) {
-        (ErrorCode::Auth, _) | (_, ErrorClass::Ssh | ErrorClass::Callback) => {
+        (ErrorCode::Certificate, ErrorClass::Ssh) => {
+            failure.hint("if the server is the right one, add its key to ~/.ssh/known_hosts")
+        }
+        (ErrorCode::Certificate, _) => failure.hint("name a file that holds the server's certificate in SSL_CERT_FILE"),
+        (ErrorCode::Auth, _) => {
             failure.hint("for https set DROVER_GIT_TOKEN, for ssh add the key to the agent or set DROVER_GIT_KEY")
         }
-        (ErrorCode::Certificate, _) => {
-            failure.hint("add the server's certificate to SSL_CERT_FILE, or its key to ~/.ssh/known_hosts")
+        _ if says("status code: 404") || says("not appear to be a git repository") => {
+            failure.hint("check the path of the repository, and that these credentials may read it")
         }
+        (_, ErrorClass::Ssh) => failure.hint("a key file must be a private key without a passphrase; an ssh agent takes any key"),
         (_, ErrorClass::Net | ErrorClass::Os) => {
             failure.hint("check the address, and that the server can be reached from here")
         }

@@ -8,12 +8,13 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::KubeCluster;
 
-/// How long a read waits in total for a server that is busy.
+/// How long a read is repeated while the server is busy.
 const READ_PATIENCE: Duration = Duration::from_secs(8);
-/// How long a write waits in total for a server that is busy or away: long enough for a restart.
+/// How long a write is repeated while the server is busy or away: long enough for a restart.
 const WRITE_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Why a call failed.
@@ -50,6 +51,11 @@ impl CallError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut)
     }
 
+    /// Whether the server does not let drover do this.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { code: 401 | 403, .. })
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -64,34 +70,46 @@ struct Status {
     message: String,
 }
 
-fn patience(total: Duration) -> ExponentialBuilder {
+fn back_off() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(5))
-        .with_total_delay(Some(total))
         .without_max_times()
         .with_jitter()
+}
+
+/// How long to wait before the next attempt: at least what the server asks for. None where that is past the deadline.
+fn wait_until(deadline: Instant, error: &CallError, back_off: Option<Duration>) -> Option<Duration> {
+    let wait = back_off?.max(error.retry_after().unwrap_or_default());
+    (Instant::now() + wait < deadline).then_some(wait)
 }
 
 impl KubeCluster {
     /// A read: waits for a busy server, but not for one that is away.
     pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        let deadline = Instant::now() + READ_PATIENCE;
         (|| self.attempt(&request))
-            .retry(patience(READ_PATIENCE))
+            .retry(back_off())
             .when(CallError::is_busy)
-            .adjust(|error, wait| wait.map(|wait| wait.max(error.retry_after().unwrap_or_default())))
+            .adjust(|error, wait| wait_until(deadline, error, wait))
             .await
     }
 
     /// A write that is safe to repeat: waits for a busy server, and for one that restarts.
     pub(super) async fn write(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+        let deadline = Instant::now() + WRITE_PATIENCE;
         let bounded = || async {
             tokio::time::timeout(self.timeout, self.attempt(&request)).await.unwrap_or(Err(CallError::TimedOut))
         };
+        // A server that has just come back knows nobody's rights for a moment.
+        let mut was_away = false;
         bounded
-            .retry(patience(WRITE_PATIENCE))
-            .when(|error| error.is_busy() || error.is_lost())
-            .adjust(|error, wait| wait.map(|wait| wait.max(error.retry_after().unwrap_or_default())))
+            .retry(back_off())
+            .when(|error| {
+                was_away |= error.is_lost();
+                error.is_busy() || error.is_lost() || (was_away && error.is_denied())
+            })
+            .adjust(|error, wait| wait_until(deadline, error, wait))
             .await
     }
 

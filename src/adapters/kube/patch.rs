@@ -64,9 +64,14 @@ impl KubeCluster {
                     return Ok(outcome);
                 }
                 // A test failed: read the node, and go on with what still holds.
-                Err(CallError::Refused { code: 409 | 422, .. }) => {
-                    let live = self.node(&plan.node).await.map_err(|error| self.patch_error(&error))?;
-                    let labels = live.metadata.labels;
+                Err(error @ CallError::Refused { code: 409 | 422, .. }) => {
+                    let labels = match self.node(&plan.node).await {
+                        Ok(live) => live.metadata.labels,
+                        // It went just now: the next attempt says so.
+                        Err(CallError::Refused { code: 404, .. }) => continue,
+                        Err(error) => return Err(self.patch_error(&error)),
+                    };
+                    let before = (changes.len(), has_labels);
                     has_labels = !labels.is_empty();
                     changes.retain(|change| {
                         let found = labels.get(&change.key);
@@ -79,6 +84,10 @@ impl KubeCluster {
                     });
                     if changes.is_empty() {
                         return Ok(outcome);
+                    }
+                    // No test can have failed: the server means the change itself, and would say so every time.
+                    if matches!(error, CallError::Refused { code: 422, .. }) && before == (changes.len(), has_labels) {
+                        return Err(self.patch_error(&error));
                     }
                 }
                 Err(error) => return Err(self.patch_error(&error)),
@@ -107,7 +116,7 @@ impl KubeCluster {
     }
 
     fn patch_error(&self, error: &CallError) -> PatchError {
-        let fatal = error.is_lost() || matches!(error, CallError::Refused { code: 401 | 403, .. });
+        let fatal = error.is_lost() || error.is_denied();
         PatchError { failure: self.explain("patch", "nodes", error), fatal }
     }
 }
