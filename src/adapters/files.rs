@@ -147,10 +147,11 @@ pub fn create_all(folder: &Path, files: &BTreeMap<String, String>) -> Result<(),
     for (name, text) in files {
         let path = folder.join(name);
         let around = path.parent().unwrap_or(folder);
-        let result = std::fs::create_dir_all(around).and_then(|()| std::fs::File::create_new(&path)).and_then(|mut file| {
-            written.push(path.clone());
-            file.write_all(text.as_bytes())
-        });
+        let result =
+            std::fs::create_dir_all(around).and_then(|()| std::fs::File::create_new(&path)).and_then(|mut file| {
+                written.push(path.clone());
+                file.write_all(text.as_bytes())
+            });
         if let Err(error) = result {
             written.iter().for_each(|path| drop(std::fs::remove_file(path)));
             return Err(Failure::caused(format!("cannot write {}; nothing was kept", path.display()), &error));

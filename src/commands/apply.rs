@@ -26,8 +26,6 @@ pub(super) struct ApplyArgs {
     plan: Option<PathBuf>,
 
     #[command(flatten)]
-    state: StateArgs,
-    #[command(flatten)]
     clusters: ClusterArgs,
     #[command(flatten)]
     allow: AllowArgs,
@@ -43,6 +41,9 @@ pub(super) struct ApplyArgs {
     /// How the report is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -32,7 +32,7 @@ pub(super) struct StateArgs {
     pub rev: Option<String>,
 
     /// Private key for git over ssh; without it, and after it, the ssh agent is asked
-    #[arg(long, value_name = "FILE", env = "DROVER_GIT_KEY")]
+    #[arg(long, value_name = "FILE", env = "DROVER_GIT_KEY", hide_env_values = true)]
     pub git_key: Option<PathBuf>,
 
     /// Environment variable that holds the token for git over https
@@ -44,7 +44,7 @@ pub(super) struct StateArgs {
     pub git_timeout: u64,
 
     /// Folder for copies of remote repositories [default: drover below the user's cache folder]
-    #[arg(long, value_name = "DIR", env = "DROVER_CACHE")]
+    #[arg(long, value_name = "DIR", env = "DROVER_CACHE", hide_env_values = true)]
     pub cache: Option<PathBuf>,
 }
 
@@ -92,7 +92,12 @@ impl StateArgs {
     }
 
     /// A revision of a repository, with this command line's credentials.
-    pub(super) fn revision_of(&self, repository: String, revision: Option<String>, folder: Option<PathBuf>) -> StateSource {
+    pub(super) fn revision_of(
+        &self,
+        repository: String,
+        revision: Option<String>,
+        folder: Option<PathBuf>,
+    ) -> StateSource {
         StateSource::Revision {
             repository,
             revision,

@@ -21,8 +21,6 @@ pub(super) struct DiffArgs {
     range: String,
 
     #[command(flatten)]
-    state: StateArgs,
-    #[command(flatten)]
     clusters: ClusterArgs,
     #[command(flatten)]
     shown: ShownArgs,
@@ -30,6 +28,9 @@ pub(super) struct DiffArgs {
     /// Exit with 2 if there is a difference
     #[arg(long)]
     detailed_exitcode: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {

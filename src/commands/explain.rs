@@ -23,13 +23,14 @@ pub(super) struct ExplainArgs {
     node: String,
 
     #[command(flatten)]
-    state: StateArgs,
-    #[command(flatten)]
     clusters: ClusterArgs,
 
     /// How the explanation is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

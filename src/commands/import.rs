@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::problems_of;
-use crate::adapters::{dump, files};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::NodeObject;
+use crate::adapters::{dump, files};
 use crate::engine::{self, Loaded, Loader, StateSource};
 use crate::error::Failure;
 use crate::manifest::adopt::{Adopted, Adoption, adopt};

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
-use crate::engine;
 use crate::adapters::files;
+use crate::engine;
 use crate::error::Failure;
 use crate::plan::Plan;
 use crate::report::{MARKDOWN_LIMIT, PlanView, html, markdown, plan_text};
@@ -18,8 +18,6 @@ use crate::ui::Ui;
 /// set the live value if it was not drover. Guards that the plan runs into are named; `drover apply` then refuses it.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    #[command(flatten)]
-    state: StateArgs,
     #[command(flatten)]
     clusters: ClusterArgs,
     #[command(flatten)]
@@ -34,6 +32,9 @@ pub(super) struct PlanArgs {
     /// Exit with 2 if there is a difference
     #[arg(long)]
     detailed_exitcode: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// How a plan is shown.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, StateArgs};
 use crate::adapters::dump;
+use crate::adapters::files;
 use crate::adapters::kube::KubeCluster;
 use crate::engine::pass::{self, selected};
-use crate::adapters::files;
 use crate::error::Failure;
 use crate::ui::Ui;
 
@@ -19,8 +19,6 @@ use crate::ui::Ui;
 #[derive(Debug, Args)]
 pub(super) struct SnapshotArgs {
     #[command(flatten)]
-    state: StateArgs,
-    #[command(flatten)]
     clusters: ClusterArgs,
 
     /// The file to write [default: stdout]
@@ -30,6 +28,9 @@ pub(super) struct SnapshotArgs {
     /// Leave the pods out
     #[arg(long)]
     no_pods: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {

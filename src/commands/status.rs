@@ -16,8 +16,6 @@ use crate::ui::Ui;
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    state: StateArgs,
-    #[command(flatten)]
     clusters: ClusterArgs,
 
     /// How the status is written
@@ -27,6 +25,9 @@ pub(super) struct StatusArgs {
     /// Exit with 2 if anything drifts
     #[arg(long)]
     detailed_exitcode: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

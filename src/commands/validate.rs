@@ -16,12 +16,12 @@ use crate::ui::Ui;
 /// invalid. No cluster is looked at.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    #[command(flatten)]
-    state: StateArgs,
-
     /// How problems are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

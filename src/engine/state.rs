@@ -109,8 +109,9 @@ impl Loaded {
     pub fn blame<'s>(&self, sources: impl Iterator<Item = &'s mut Source>) {
         match &self.origin {
             StateOrigin::Folder { root, dirty, history: Some((git, folder, head)) } => {
-                git.blamer(folder, Some(*head))
-                    .fill(sources, |file| dirty.contains(file).then(|| files::read_bytes(&root.join(file)).ok()).flatten());
+                git.blamer(folder, Some(*head)).fill(sources, |file| {
+                    dirty.contains(file).then(|| files::read_bytes(&root.join(file)).ok()).flatten()
+                });
             }
             StateOrigin::Folder { history: None, .. } => {}
             StateOrigin::Revision { git, at } => git.blamer(&at.folder, Some(at.commit)).fill(sources, |_| None),
@@ -140,8 +141,7 @@ impl Loader {
             StateSource::Revision { repository, revision, folder, credentials, cache, timeout } => {
                 let mut again = true;
                 loop {
-                    let Fetched { git, default_branch, shown } =
-                        git::fetch(repository, cache, credentials, *timeout)?;
+                    let Fetched { git, default_branch, shown } = git::fetch(repository, cache, credentials, *timeout)?;
                     let copy = git.path();
                     let revision = revision.as_deref().or(default_branch.as_deref()).unwrap_or("HEAD");
                     let loaded = self.load_at(git, revision, folder.as_deref(), shown, now);

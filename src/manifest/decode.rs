@@ -42,7 +42,7 @@ pub struct Document {
 }
 
 /// What a document says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Manifest {
     /// `kind: Fleet`
     Fleet(Arc<FleetManifest>),
@@ -52,6 +52,18 @@ pub enum Manifest {
     Group(Arc<GroupManifest>),
     /// `kind: Node`
     Node(Arc<NodeManifest>),
+}
+
+impl Manifest {
+    /// The document as YAML.
+    pub fn write(&self) -> Result<String, super::write::WriteError> {
+        match self {
+            Self::Fleet(manifest) => super::write::document(manifest.as_ref()),
+            Self::Cluster(manifest) => super::write::document(manifest.as_ref()),
+            Self::Group(manifest) => super::write::document(manifest.as_ref()),
+            Self::Node(manifest) => super::write::document(manifest.as_ref()),
+        }
+    }
 }
 
 /// The kinds that a state repository may hold.

@@ -94,7 +94,8 @@ impl Linker<'_> {
 
     /// The names of a kind, also of documents that are wrong otherwise.
     fn known<'k>(&'k self, kind: &str, names: impl Iterator<Item = &'k str>) -> Vec<&'k str> {
-        let broken = self.broken.iter().filter(|(k, name)| *k == kind && !name.is_empty()).map(|(_, name)| name.as_str());
+        let broken =
+            self.broken.iter().filter(|(k, name)| *k == kind && !name.is_empty()).map(|(_, name)| name.as_str());
         names.chain(broken).collect()
     }
 
@@ -328,7 +329,8 @@ impl Linker<'_> {
                     at.source.error("label-collision", at.key(&path), message).help(format!("say it with `{field}`")),
                 );
             } else if is_reserved(key) {
-                let message = format!("the label `{key}` is in a domain that belongs to Kubernetes or to drover itself");
+                let message =
+                    format!("the label `{key}` is in a domain that belongs to Kubernetes or to drover itself");
                 self.problems
                     .push(at.source.error("reserved-label", at.key(&path), message).help("use a domain of your own"));
             }

@@ -73,7 +73,11 @@ impl SourceText {
 
     /// What stands at a place.
     pub fn written(&self, place: Place) -> String {
-        self.line(place.line as usize).chars().skip(place.column.saturating_sub(1) as usize).take(place.length as usize).collect()
+        self.line(place.line as usize)
+            .chars()
+            .skip(place.column.saturating_sub(1) as usize)
+            .take(place.length as usize)
+            .collect()
     }
 
     /// An error at a place of this file.
@@ -111,10 +115,10 @@ impl SourceText {
             line.chars()
                 .take(WIDTH.max(column as usize + 40))
                 .map(|c| match c {
-            '\t' => '␉',
-            c if c.is_control() => '·',
-            c => c,
-        })
+                    '\t' => '␉',
+                    c if c.is_control() => '·',
+                    c => c,
+                })
                 .collect(),
             column,
         )

@@ -5,8 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
 use super::number::Fraction;
+use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
 use super::time::{Deadline, Interval, Schedule, ZoneName};
 use super::{ApiVersion, ClusterName, kind};
 

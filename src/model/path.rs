@@ -66,7 +66,9 @@ fn check_parts(text: &str, relative: &str) -> Result<(), Invalid> {
 
 fn check_host_path(text: &str) -> Result<(), Invalid> {
     match text.strip_prefix('/') {
-        Some("") => Err(Invalid::new(format!("{text:?} is the whole machine: name the folder where the file system is mounted"))),
+        Some("") => Err(Invalid::new(format!(
+            "{text:?} is the whole machine: name the folder where the file system is mounted"
+        ))),
         Some(rest) => check_parts(text, rest),
         None => Err(Invalid::new(format!("{text:?} is not an absolute path: it must begin with '/'"))),
     }

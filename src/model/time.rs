@@ -31,15 +31,21 @@ validated_string! {
 
 fn check_schedule(text: &str) -> Result<(), Invalid> {
     if text.split_whitespace().count() != 5 {
-        return Err(Invalid::new(format!("{text:?} is not a cron expression of five fields: write for example \"0 22 * * 1-5\"")));
+        return Err(Invalid::new(format!(
+            "{text:?} is not a cron expression of five fields: write for example \"0 22 * * 1-5\""
+        )));
     }
-    text.parse::<croner::Cron>().map(drop).map_err(|error| Invalid::new(format!("{text:?} is not a cron expression: {error}")))
+    text.parse::<croner::Cron>()
+        .map(drop)
+        .map_err(|error| Invalid::new(format!("{text:?} is not a cron expression: {error}")))
 }
 
 fn check_zone(text: &str) -> Result<(), Invalid> {
-    jiff::tz::TimeZone::get(text)
-        .map(drop)
-        .map_err(|_| Invalid::new(format!("{text:?} is not a time zone of the IANA database: write for example UTC or Europe/Berlin")))
+    jiff::tz::TimeZone::get(text).map(drop).map_err(|_| {
+        Invalid::new(format!(
+            "{text:?} is not a time zone of the IANA database: write for example UTC or Europe/Berlin"
+        ))
+    })
 }
 
 fn parse_interval(text: &str) -> Option<SignedDuration> {

@@ -5,6 +5,8 @@
 mod compare;
 mod diff;
 mod guard;
+#[cfg(test)]
+mod properties;
 mod saved;
 
 use std::collections::BTreeMap;

@@ -205,7 +205,11 @@ fn why(label: &LabelExplanation) -> String {
     };
     if let Some(by) = &label.set_by {
         let when = by.time.map(|time| time.strftime(" on %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
-        let fights = if by.fights && matches!(label.owner, Owner::State | Owner::Vocabulary | Owner::Dropped) { ", which fights drover" } else { "" };
+        let fights = if by.fights && matches!(label.owner, Owner::State | Owner::Vocabulary | Owner::Dropped) {
+            ", which fights drover"
+        } else {
+            ""
+        };
         let _ = write!(why, "; live value set by {}{when}{fights}", clean(&by.manager));
     } else if label.set_by_drover {
         let _ = write!(why, "; live value set by {FIELD_MANAGER}");

@@ -114,7 +114,8 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
     const END: &str = "\n</details>\n";
     const MORE: usize = 80;
     let open = if cluster.is_refused() || cluster.unreachable.is_some() { " open" } else { "" };
-    let mut text = format!("\n<details{open}><summary><b>{}</b>: {}</summary>\n\n", cluster.cluster, cluster.counts());
+    let title = if cluster.unreachable.is_some() { "unreachable".to_owned() } else { cluster.counts().to_string() };
+    let mut text = format!("\n<details{open}><summary><b>{}</b>: {title}</summary>\n\n", cluster.cluster);
     let fits = |text: &String, piece: &str| length(text) + length(piece) + END.len() + MORE <= room;
     if !fits(&text, "") {
         return None;
@@ -130,7 +131,7 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
     for (index, piece) in pieces.iter().enumerate() {
         if !fits(&text, piece) {
             let hidden: usize = rows.iter().skip(index.saturating_sub(shown_pieces)).map(|row| row.nodes.len()).sum();
-            let _ = writeln!(text, "\n… and {} more.", count(hidden, "node"));
+            let _ = writeln!(text, "\n… and {hidden} more node{}.", if hidden == 1 { "" } else { "s" });
             whole = false;
             break;
         }

@@ -50,7 +50,10 @@ fn total(plan: &Plan) -> String {
         parts.push(format!("{} unreachable", count(unreachable, "cluster")));
     }
     if refused > 0 {
-        parts.push(format!("refused by a guard in {}: nothing of this plan would be applied", count(refused, "cluster")));
+        parts.push(format!(
+            "refused by a guard in {}: nothing of this plan would be applied",
+            count(refused, "cluster")
+        ));
     }
     if parts.is_empty() { "no clusters".to_owned() } else { parts.join("; ") }
 }

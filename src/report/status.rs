@@ -232,7 +232,10 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
     let _ = writeln!(
         text,
         "  {}",
-        paint(STYLES.dim, format!("{:<width$}  {:>7}  {:>5}  {:>6}  {:>5}  guaranteed", "group", "desired", "live", "CPUs", "GPUs"))
+        paint(
+            STYLES.dim,
+            format!("{:<width$}  {:>7}  {:>5}  {:>6}  {:>5}  guaranteed", "group", "desired", "live", "CPUs", "GPUs")
+        )
     );
     for group in &cluster.groups {
         let mut promised = Vec::new();

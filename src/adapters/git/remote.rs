@@ -123,7 +123,9 @@ fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
         _ if says("status code: 404") || says("not appear to be a git repository") => {
             failure.hint("check the path of the repository, and that these credentials may read it")
         }
-        (_, ErrorClass::Ssh) => failure.hint("a key file must be a private key without a passphrase; an ssh agent takes any key"),
+        (_, ErrorClass::Ssh) => {
+            failure.hint("a key file must be a private key without a passphrase; an ssh agent takes any key")
+        }
         (_, ErrorClass::Net | ErrorClass::Os) => {
             failure.hint("check the address, and that the server can be reached from here")
         }

@@ -1,0 +1,57 @@
+//! Every example does what it is there to show. Snapshots are the expected output; `cargo insta review` mends them.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::run::{Ran, drover};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A run as a person sees it, without the commits of this checkout.
+fn shown(ran: &Ran) -> String {
+    let text = format!("{}{}exit code {}\n", ran.err, ran.out, ran.code);
+    text.lines()
+        .map(|line| match line.strip_prefix("state: ").and_then(|rest| rest.split_once(" @ ")) {
+            Some((source, _)) => format!("state: {source} @ REVISION\n"),
+            None => format!("{line}\n"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_example_state_has_a_meaningful_plan() {
+    drover(root(), ["validate"]).expect(0);
+    let plan = drover(root(), ["plan", "--no-blame"]).expect(0);
+    insta::assert_snapshot!("state-plan", shown(&plan));
+    insta::assert_snapshot!("state-status", shown(&drover(root(), ["status"]).expect(0)));
+    assert_eq!(drover(root(), ["plan", "--no-blame", "--detailed-exitcode"]).code, 2);
+}
+
+#[test]
+fn focused_examples_show_what_they_say() {
+    for (name, code) in [("one-machine", 0), ("expansion", 0), ("several-groups", 0), ("several-clusters", 0), ("guarded", 3)] {
+        let state = format!("examples/{name}/state");
+        drover(root(), ["validate", "--state", &state]).expect(0);
+        let plan = drover(root(), ["plan", "--no-blame", "--state", &state]).expect(code);
+        insta::assert_snapshot!(format!("plan-{name}"), shown(&plan));
+        let readme = fs::read_to_string(root().join("examples").join(name).join("README.md")).expect("a README");
+        assert!(readme.contains(&format!("--state {state}")), "examples/{name}/README.md does not give its command");
+    }
+}
+
+#[test]
+fn invalid_examples_get_their_messages() {
+    let mut folders: Vec<_> = fs::read_dir(root().join("examples/invalid")).expect("examples").map(|e| e.expect("an entry").path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 18, "{folders:?}");
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let state = format!("examples/invalid/{name}");
+        let ran = drover(root(), ["validate", "--state", &state]);
+        let valid = ["expired-hold", "merge-key"].contains(&name.as_str());
+        assert_eq!(ran.code == 0, valid, "{name}: {}", ran.out);
+        insta::assert_snapshot!(format!("invalid-{name}"), shown(&ran));
+    }
+}
