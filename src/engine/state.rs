@@ -46,7 +46,7 @@ pub enum StateSource {
 /// A state that was read.
 pub struct Loaded {
     /// What it asks for, as far as it is right.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     /// What is wrong, ordered by file and line.
     pub problems: Vec<Problem>,
     /// Which state it is.
@@ -119,13 +119,14 @@ impl Loaded {
     }
 }
 
-/// A file's name, which problems and origins show, and its content.
-type Key = (Arc<str>, Oid);
+/// What a file of this content was parsed into.
+type Known = (Oid, Arc<Parsed>);
 
 /// Reads states, and keeps what it parsed for the next revision.
 #[derive(Default)]
 pub struct Loader {
-    parsed: HashMap<Key, Arc<Parsed>>,
+    parsed: HashMap<Arc<str>, Known>,
+    last: Option<Arc<Desired>>,
 }
 
 impl Loader {
@@ -179,7 +180,9 @@ impl Loader {
     /// Reads a revision of an open repository.
     pub fn load_revision(&mut self, git: Git, at: Revision, shown: String, now: Timestamp) -> Result<Loaded, Failure> {
         let known = &self.parsed;
-        let listing = git.read(&at, |name, id| known.contains_key(&(Arc::from(name), id)))?;
+        let listing = git.read(&at, |name, id| {
+            known.get_key_value(name).filter(|(_, (known, _))| *known == id).map(|(name, _)| name.clone())
+        })?;
         let (commit, dirty) = (Some(at.commit.to_string()), false);
         let revision = StateRevision { source: shown, commit, dirty, digest: digest(&listing.files) };
         Ok(self.finish(listing, revision, StateOrigin::Revision { git, at }, now))
@@ -220,7 +223,9 @@ impl Loader {
         let broken: Vec<_> = parsed.iter().flat_map(|parsed| parsed.broken.iter().cloned()).collect();
         let documents = || parsed.iter().flat_map(|parsed| &parsed.documents);
         let size = Size { files: parsed.len(), documents: documents().count() };
-        let linked = link(documents(), &broken, now);
+        let linked = link(documents(), &broken, now, self.last.as_deref());
+        let desired = Arc::new(linked.desired);
+        self.last = (problems.is_empty() && linked.problems.is_empty()).then(|| desired.clone());
         problems.extend(linked.problems);
         if size.documents == 0 && problems.is_empty() {
             let message = "the state holds no document at all";
@@ -231,24 +236,23 @@ impl Loader {
         }
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         let fleet = documents().any(|document| matches!(document.manifest, Manifest::Fleet(_)));
-        Loaded { desired: linked.desired, problems, revision, size, fleet, origin }
+        Loaded { desired, problems, revision, size, fleet, origin }
     }
 
     /// Parses what is new, side by side, and forgets what is no longer part of the state.
     fn parse(&mut self, files: &[StateFile]) -> Vec<Arc<Parsed>> {
-        let known = std::mem::take(&mut self.parsed);
-        let parsed: Vec<(Key, Arc<Parsed>)> = files
+        let known = &self.parsed;
+        let parsed: Vec<Arc<Parsed>> = files
             .par_iter()
             .with_min_len(64)
-            .map(|file| {
-                let key = (file.name.clone(), file.id);
-                let parsed = known.get(&key).cloned().unwrap_or_else(|| Arc::new(parse(&file.name, &file.bytes)));
-                (key, parsed)
+            .map(|file| match known.get(&file.name).filter(|(id, _)| *id == file.id) {
+                Some((_, parsed)) => parsed.clone(),
+                None => Arc::new(parse(&file.name, &file.bytes)),
             })
             .collect();
-        let list = parsed.iter().map(|(_, parsed)| parsed.clone()).collect();
-        self.parsed = parsed.into_iter().collect();
-        list
+        self.parsed =
+            files.iter().zip(&parsed).map(|(file, parsed)| (file.name.clone(), (file.id, parsed.clone()))).collect();
+        parsed
     }
 }
 

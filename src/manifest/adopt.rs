@@ -217,7 +217,7 @@ mod tests {
         let problems: Vec<_> = parsed.iter().flat_map(|parsed| &parsed.problems).collect();
         assert!(problems.is_empty(), "{problems:#?}");
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let linked = link(parsed.iter().flat_map(|parsed| &parsed.documents), &[], now);
+        let linked = link(parsed.iter().flat_map(|parsed| &parsed.documents), &[], now, None);
         assert!(linked.problems.is_empty(), "{:#?}", linked.problems);
         let cluster = &linked.desired.clusters["prod"];
         let plan = diff("prod", cluster, &linked.desired.vocabulary, &live);

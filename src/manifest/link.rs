@@ -14,7 +14,7 @@ use crate::model::desired::DesiredGroup;
 use crate::model::vocabulary::{Field, fixed, is_reserved};
 use crate::model::{
     ClusterManifest, ClusterName, Desired, DesiredCluster, DesiredLabel, DesiredNode, FleetManifest, FleetSpec,
-    GroupManifest, GroupName, NodeManifest, Origin, Vocabulary,
+    GroupManifest, GroupName, NodeManifest, NodeName, Origin, Vocabulary,
 };
 
 /// A repository joined into one state.
@@ -27,12 +27,16 @@ pub struct Linked {
 }
 
 /// Joins documents. `broken` names the documents that could not be read; `now` decides which holds have expired.
+///
+/// `previous` is what an earlier revision was joined into without any problem: nodes whose documents and surroundings
+/// are the same are taken over from it.
 pub fn link<'d>(
     documents: impl IntoIterator<Item = &'d Document>,
     broken: &[(&'static str, String)],
     now: Timestamp,
+    previous: Option<&Desired>,
 ) -> Linked {
-    let mut linker = Linker { broken, now, problems: Vec::new(), desired: Desired::default() };
+    let mut linker = Linker { broken, now, previous, problems: Vec::new(), desired: Desired::default() };
     let (mut fleets, mut clusters, mut groups, mut nodes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for document in documents {
         let at = At { source: &document.source, mark: &document.mark };
@@ -40,15 +44,16 @@ pub fn link<'d>(
             Manifest::Fleet(manifest) => fleets.push((manifest.as_ref(), at)),
             Manifest::Cluster(manifest) => clusters.push((manifest.as_ref(), at)),
             Manifest::Group(manifest) => groups.push((manifest.as_ref(), at)),
-            Manifest::Node(manifest) => nodes.push((manifest.as_ref(), at)),
+            Manifest::Node(manifest) => nodes.push((manifest, at)),
         }
     }
     linker.fleet(&fleets);
     linker.clusters(&clusters);
     linker.groups(&groups);
     linker.default_group(&fleets);
-    let sizes = linker.nodes(&nodes, fleets.first());
-    linker.guarantees(&groups, &sizes);
+    linker.keep_previous_if_alike();
+    linker.nodes(&nodes, fleets.first());
+    linker.guarantees(&groups);
     Linked { desired: linker.desired, problems: linker.problems }
 }
 
@@ -77,12 +82,10 @@ impl At<'_> {
     }
 }
 
-/// How many Node documents a group has in a cluster.
-type GroupSizes = HashMap<(ClusterName, GroupName), u32>;
-
 struct Linker<'b> {
     broken: &'b [(&'static str, String)],
     now: Timestamp,
+    previous: Option<&'b Desired>,
     problems: Vec<Problem>,
     desired: Desired,
 }
@@ -232,6 +235,15 @@ impl Linker<'_> {
         }
     }
 
+    /// Nodes can only be taken over where the vocabulary and the groups are as they were.
+    fn keep_previous_if_alike(&mut self) {
+        let orgs = |desired: &Desired| {
+            desired.groups.iter().map(|(name, group)| (name.clone(), group.org.clone())).collect::<Vec<_>>()
+        };
+        let alike = |previous: &&Desired| previous.fleet == self.desired.fleet && orgs(previous) == orgs(&self.desired);
+        self.previous = self.previous.filter(alike);
+    }
+
     fn unknown_group(&self, group: &GroupName, at: At<'_>, place: Place) -> Problem {
         let known = self.known("Group", self.desired.groups.keys().map(GroupName::as_str));
         let help = hints::choose(group.as_str(), &known)
@@ -246,42 +258,50 @@ impl Linker<'_> {
         at.source.error("unknown-cluster", place, format!("there is no cluster `{cluster}`")).help(help)
     }
 
-    fn nodes(&mut self, nodes: &[(&NodeManifest, At<'_>)], fleet: Option<&(&FleetManifest, At<'_>)>) -> GroupSizes {
-        let mut sizes = GroupSizes::new();
+    fn nodes(&mut self, nodes: &[(&Arc<NodeManifest>, At<'_>)], fleet: Option<&(&FleetManifest, At<'_>)>) {
         let default = fleet.and_then(|(fleet, at)| {
             let origin = at.origin(at.value(&[Step::Key("spec"), Step::Key("defaultGroup")]));
             fleet.spec.default_group.as_ref().map(|group| (group, origin))
         });
+        let mut by_cluster: BTreeMap<&ClusterName, Vec<(&Arc<NodeManifest>, At<'_>)>> = BTreeMap::new();
         for (node, at) in nodes {
-            let (name, cluster) = (&node.metadata.name, &node.metadata.cluster);
-            match self.desired.clusters.get(cluster).map(|cluster| cluster.nodes.get(name)) {
-                Some(None) => {}
-                Some(Some(first)) => {
-                    let origin = first.origin.clone();
-                    self.twice(&format!("the node `{name}` of cluster `{cluster}`"), *at, &origin);
-                    continue;
+            by_cluster.entry(&node.metadata.cluster).or_default().push((node, *at));
+        }
+        for (cluster, mut nodes) in by_cluster {
+            if !self.desired.clusters.contains_key(cluster) {
+                if !self.is_broken("Cluster", cluster.as_str()) {
+                    let place = |at: &At<'_>| at.value(&[Step::Key("metadata"), Step::Key("cluster")]);
+                    let problems: Vec<_> =
+                        nodes.iter().map(|(_, at)| self.unknown_cluster(cluster, *at, place(at))).collect();
+                    self.problems.extend(problems);
                 }
-                None => {
-                    if !self.is_broken("Cluster", cluster.as_str()) {
-                        let place = at.value(&[Step::Key("metadata"), Step::Key("cluster")]);
-                        let problem = self.unknown_cluster(cluster, *at, place);
-                        self.problems.push(problem);
-                    }
-                    continue;
-                }
+                continue;
             }
-            let resolved = self.node(node, *at, default.as_ref());
-            if let Some(group) = &resolved.group {
-                *sizes.entry((cluster.clone(), group.clone())).or_default() += 1;
+            // Ordered, the nodes need no look-up each, and a name that is given twice stands beside its first.
+            nodes.sort_by(|(a, _), (b, _)| a.metadata.name.cmp(&b.metadata.name));
+            let mut resolved: Vec<(NodeName, Arc<DesiredNode>)> = Vec::with_capacity(nodes.len());
+            let previous = self.previous.and_then(|previous| previous.clusters.get(cluster));
+            let mut previous = previous.into_iter().flat_map(|cluster| cluster.nodes.values()).peekable();
+            for (node, at) in nodes {
+                let name = &node.metadata.name;
+                if let Some((_, first)) = resolved.last().filter(|(last, _)| last == name) {
+                    let origin = first.origin.clone();
+                    self.twice(&format!("the node `{name}` of cluster `{cluster}`"), at, &origin);
+                    continue;
+                }
+                while previous.next_if(|before| before.name < *name).is_some() {}
+                let before =
+                    previous.next_if(|before| before.name == *name).filter(|before| is_unchanged(before, node));
+                let new = before.cloned().unwrap_or_else(|| Arc::new(self.node(node, at, default.as_ref())));
+                resolved.push((name.clone(), new));
             }
             if let Some(cluster) = self.desired.clusters.get_mut(cluster) {
-                cluster.nodes.insert(name.clone(), Arc::new(resolved));
+                cluster.nodes = resolved.into_iter().collect();
             }
         }
-        sizes
     }
 
-    fn node(&mut self, node: &NodeManifest, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
+    fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
         if let Some(hold) = &spec.hold
@@ -312,6 +332,7 @@ impl Linker<'_> {
             name: node.metadata.name.clone(),
             group: group.cloned(),
             origin: at.origin(at.name()),
+            document: node.clone(),
             labels: labels.collect(),
             unmanaged: spec.unmanaged.clone(),
             hold: spec.hold.clone(),
@@ -375,7 +396,7 @@ impl Linker<'_> {
         }
     }
 
-    fn guarantees(&mut self, groups: &[(&GroupManifest, At<'_>)], sizes: &GroupSizes) {
+    fn guarantees(&mut self, groups: &[(&GroupManifest, At<'_>)]) {
         for (group, at) in groups {
             let name = &group.metadata.name;
             for (cluster, guarantee) in &group.spec.guarantee {
@@ -387,7 +408,8 @@ impl Linker<'_> {
                     }
                     continue;
                 }
-                let size = sizes.get(&(cluster.clone(), name.clone())).copied().unwrap_or(0);
+                let nodes = self.desired.clusters.get(cluster).map(|cluster| cluster.nodes.values());
+                let size = nodes.into_iter().flatten().filter(|node| node.group.as_ref() == Some(name)).count() as u32;
                 // A node that could not be read may well be in this group.
                 let unsure = self.broken.iter().any(|(kind, _)| *kind == "Node");
                 if let Some(nodes) = guarantee.nodes
@@ -403,6 +425,12 @@ impl Linker<'_> {
             }
         }
     }
+}
+
+/// Whether a node is as an earlier revision had it. A hold expires by itself, and the line that gives a default group may
+/// have moved.
+fn is_unchanged(before: &DesiredNode, node: &Arc<NodeManifest>) -> bool {
+    node.spec.hold.is_none() && node.spec.group.is_some() && Arc::ptr_eq(&before.document, node)
 }
 
 fn steps_of(field: &Field) -> Vec<Step<'_>> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::node::Hold;
 use super::{
-    ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeName, Origin, Vocabulary,
+    ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeManifest, NodeName, Origin,
+    Vocabulary,
 };
 
 /// Everything that a state repository asks for.
@@ -52,6 +53,8 @@ pub struct DesiredNode {
     pub group: Option<GroupName>,
     /// The place of its name.
     pub origin: Origin,
+    /// Its document.
+    pub document: Arc<NodeManifest>,
     /// The labels it must carry, ordered by key.
     pub labels: Vec<DesiredLabel>,
     /// Vocabulary keys that drover leaves alone on it.

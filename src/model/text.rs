@@ -279,12 +279,9 @@ fn check_short_name(text: &str) -> Result<(), Invalid> {
 
 /// The closest of `known` to what a person wrote, where it is close enough to be meant.
 pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
-        .min()
-        .map(|(_, name)| name)
+    const ALIKE: f32 = 0.7;
+    let known: Vec<&str> = known.into_iter().collect();
+    similar::get_close_matches(written, &known, 1, ALIKE).first().copied()
 }
 
 /// Parses a text that the program itself wrote.

@@ -1,7 +1,9 @@
 //! Desired against observed.
 
+use std::sync::Arc;
+
 use super::{AbsentNode, Change, ClusterPlan, NodePlan, Reason};
-use crate::model::{DesiredCluster, DesiredNode, ObservedCluster, ObservedNode, Vocabulary};
+use crate::model::{DesiredCluster, DesiredLabel, DesiredNode, ObservedCluster, ObservedNode, Vocabulary};
 
 /// What must change in a cluster so that its nodes carry the labels that state asks for.
 ///
@@ -19,55 +21,70 @@ pub fn diff(name: &str, desired: &DesiredCluster, vocabulary: &Vocabulary, live:
         refusals: Vec::new(),
         notes: Vec::new(),
     };
-    for (name, node) in &desired.nodes {
-        match live.nodes.get(name.as_str()) {
-            None => plan.absent.push(AbsentNode { node: name.to_string(), source: node.origin.clone().into() }),
-            Some(live) => {
-                let changes = changes(node, vocabulary, live);
-                if !changes.is_empty() {
-                    plan.nodes.push(NodePlan { node: name.to_string(), changes });
-                }
-            }
+    // Both sides are ordered by name, so one walk over both is enough.
+    let mut documents = desired.nodes.values().peekable();
+    let absent =
+        |node: &Arc<DesiredNode>| AbsentNode { node: node.name.to_string(), source: node.origin.clone().into() };
+    for (name, live) in &live.nodes {
+        while let Some(node) = documents.next_if(|node| node.name.as_str() < name.as_str()) {
+            plan.absent.push(absent(node));
+        }
+        let Some(node) = documents.next_if(|node| node.name.as_str() == name) else {
+            plan.unmanaged.push(name.clone());
+            continue;
+        };
+        let changes = changes(node, vocabulary, live);
+        if !changes.is_empty() {
+            plan.nodes.push(NodePlan { node: name.clone(), changes });
         }
     }
-    plan.unmanaged = live.nodes.keys().filter(|name| !desired.nodes.contains_key(name.as_str())).cloned().collect();
+    plan.absent.extend(documents.map(absent));
     plan
 }
 
 fn changes(node: &DesiredNode, vocabulary: &Vocabulary, live: &ObservedNode) -> Vec<Change> {
-    let mut changes: Vec<Change> = node
-        .labels
-        .iter()
-        .filter(|label| live.labels.get(label.key.as_str()).map(String::as_str) != Some(label.value.as_str()))
-        .map(|label| Change {
-            key: label.key.to_string(),
-            from: live.labels.get(label.key.as_str()).cloned(),
-            to: Some(label.value.to_string()),
-            reason: Reason::Asked,
-            source: label.origin.clone().into(),
-            set_by: live.set_by(label.key.as_str()),
-        })
-        .collect();
+    let mut changes = Vec::new();
+    // Both sides are ordered by key, so one walk over both is enough.
+    let mut asked = node.labels.iter().peekable();
     for (key, value) in &live.labels {
-        if node.label(key).is_some() || node.leaves_alone(key) {
-            continue;
+        while let Some(label) = asked.next_if(|label| label.key.as_str() < key.as_str()) {
+            changes.push(set(label, live, None));
         }
-        let reason = if vocabulary.owns(key) {
-            Reason::NotAsked
-        } else if live.set_by_drover(key) {
-            Reason::Dropped
-        } else {
-            continue;
-        };
-        changes.push(Change {
-            key: key.clone(),
-            from: Some(value.clone()),
-            to: None,
-            reason,
-            source: node.origin.clone().into(),
-            set_by: live.set_by(key),
-        });
+        match asked.next_if(|label| label.key.as_str() == key) {
+            Some(label) if label.value.as_str() == value => {}
+            Some(label) => changes.push(set(label, live, Some(value))),
+            None => changes.extend(removal(node, vocabulary, live, key, value)),
+        }
     }
-    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    changes.extend(asked.map(|label| set(label, live, None)));
     changes
+}
+
+fn set(label: &DesiredLabel, live: &ObservedNode, from: Option<&String>) -> Change {
+    Change {
+        key: label.key.to_string(),
+        from: from.cloned(),
+        to: Some(label.value.to_string()),
+        reason: Reason::Asked,
+        source: label.origin.clone().into(),
+        set_by: live.set_by(label.key.as_str()),
+    }
+}
+
+/// The removal of a live label that state does not ask for, if it is drover's to remove.
+fn removal(node: &DesiredNode, vocabulary: &Vocabulary, live: &ObservedNode, key: &str, value: &str) -> Option<Change> {
+    let reason = match (vocabulary.owns(key), live.set_by_drover(key)) {
+        _ if node.leaves_alone(key) => return None,
+        (true, _) => Reason::NotAsked,
+        (false, true) => Reason::Dropped,
+        (false, false) => return None,
+    };
+    Some(Change {
+        key: key.to_owned(),
+        from: Some(value.to_owned()),
+        to: None,
+        reason,
+        source: node.origin.clone().into(),
+        set_by: live.set_by(key),
+    })
 }

@@ -72,7 +72,7 @@ fn documents(text: &str) -> Vec<Document> {
 }
 
 fn desired(documents: &[Document]) -> Desired {
-    let linked = link(documents, &[], jiff::Timestamp::UNIX_EPOCH);
+    let linked = link(documents, &[], jiff::Timestamp::UNIX_EPOCH, None);
     assert!(linked.problems.is_empty(), "{:#?}", linked.problems);
     linked.desired
 }
@@ -135,6 +135,19 @@ proptest! {
         let alone = desired(&alone);
         let plan = |state: &Desired| diff("one", &state.clusters["one"], &state.vocabulary, &live);
         prop_assert_eq!(plan(&both), plan(&alone));
+    }
+
+    #[test]
+    fn a_following_revision_is_joined_as_if_it_were_the_first(text in state_text(), gone in any::<prop::sample::Index>()) {
+        let mut documents = documents(&text);
+        let before = desired(&documents);
+        let document = documents.remove(gone.index(documents.len()));
+        let fresh = link(&documents, &[], jiff::Timestamp::UNIX_EPOCH, None);
+        let following = link(&documents, &[], jiff::Timestamp::UNIX_EPOCH, Some(&before));
+        prop_assert_eq!(&following.problems, &fresh.problems, "without {:?}", document.manifest);
+        for (name, cluster) in &fresh.desired.clusters {
+            prop_assert_eq!(&following.desired.clusters[name].nodes, &cluster.nodes);
+        }
     }
 
     #[test]

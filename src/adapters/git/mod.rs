@@ -5,6 +5,7 @@ mod credentials;
 mod remote;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 use rayon::prelude::*;
@@ -21,6 +22,8 @@ use crate::manifest::decode::MAX_FILE;
 /// The file modes of git for what is not a plain file.
 const LINK: i32 = 0o120_000;
 const SUBMODULE: i32 = 0o160_000;
+/// Files from which reading them side by side pays.
+const WORTH_THREADS: usize = 256;
 
 /// The state files of a tree by name, and what is wrong with others.
 type Entries = (Vec<(String, Oid)>, Vec<Problem>);
@@ -44,11 +47,21 @@ fn failed(what: impl Into<String>, error: &git2::Error) -> Failure {
     Failure::new(format!("{}: {}", what.into(), error.message()))
 }
 
+fn not_opened(what: String, error: &git2::Error) -> Failure {
+    let failure = failed(what, error);
+    match error.code() {
+        ErrorCode::Owner => {
+            failure.hint("if you trust it: git config --global --add safe.directory, and the path of the repository")
+        }
+        _ => failure,
+    }
+}
+
 impl Git {
     /// Opens a repository on this machine: a working directory, its `.git`, or a bare one.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let repository = Repository::open(path)
-            .map_err(|error| failed(format!("cannot open the repository {}", path.display()), &error))?;
+            .map_err(|error| not_opened(format!("cannot open the repository {}", path.display()), &error))?;
         Ok(Self { repository })
     }
 
@@ -58,8 +71,7 @@ impl Git {
             Ok(repository) => repository,
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
             Err(error) => {
-                return Err(failed(format!("cannot open the repository around {}", folder.display()), &error)
-                    .hint("if git calls its owner dubious, add it to safe.directory"));
+                return Err(not_opened(format!("cannot open the repository around {}", folder.display()), &error));
             }
         };
         let inside = repository.workdir().and_then(|root| {
@@ -109,8 +121,8 @@ impl Git {
         }
         let found = self.repository.revparse_single(revision).and_then(|object| object.peel_to_commit());
         found.map(|commit| commit.id()).map_err(|error| {
-            let unborn = error.code() == ErrorCode::UnbornBranch || self.repository.is_empty().unwrap_or(false);
-            let hint = if unborn {
+            let mut branches = self.repository.references().into_iter().flatten();
+            let hint = if branches.next().is_none() {
                 "the repository has no commit yet"
             } else {
                 "give a branch, a tag or a commit that the repository has"
@@ -188,24 +200,30 @@ impl Git {
         }
     }
 
-    /// Reads the state files of a revision; those that `known` already has are listed without content.
-    pub fn read(&self, at: &Revision, known: impl Fn(&str, Oid) -> bool + Sync) -> Result<Listing, Failure> {
+    /// Reads the state files of a revision; those that `known` already has are listed without content,
+    /// under the name that it gives.
+    pub fn read(
+        &self,
+        at: &Revision,
+        known: impl Fn(&str, Oid) -> Option<Arc<str>> + Sync,
+    ) -> Result<Listing, Failure> {
         let (entries, problems) = self.entries(at)?;
-        let path = self.repository.path().to_path_buf();
-        // libgit2 handles are not shared between threads: each thread opens the repository once.
-        let read: Vec<Result<StateFile, Problem>> = entries
-            .into_par_iter()
-            .with_min_len(256)
-            .map_init(
-                || Repository::open(&path),
-                |repository, (name, id)| {
-                    if known(&name, id) {
-                        return Ok(StateFile { name: name.into(), id, bytes: Vec::new() });
-                    }
-                    read_blob(repository.as_ref(), name, id)
-                },
-            )
-            .collect();
+        let read_one = |repository: Result<&Repository, &git2::Error>, (name, id): (String, Oid)| match known(&name, id)
+        {
+            Some(name) => Ok(StateFile { name, id, bytes: Vec::new() }),
+            None => read_blob(repository, name, id),
+        };
+        let new = entries.iter().filter(|(name, id)| known(name, *id).is_none()).take(WORTH_THREADS).count();
+        let read: Vec<Result<StateFile, Problem>> = if new < WORTH_THREADS {
+            entries.into_iter().map(|entry| read_one(Ok(&self.repository), entry)).collect()
+        } else {
+            // libgit2 handles are not shared between threads: each piece of the work opens the repository once.
+            let path = self.repository.path().to_path_buf();
+            let pieces = entries.into_par_iter().with_min_len(WORTH_THREADS);
+            pieces
+                .map_init(|| Repository::open(&path), |repository, entry| read_one(repository.as_ref(), entry))
+                .collect()
+        };
         let mut listing = Listing { files: Vec::with_capacity(read.len()), problems };
         for file in read {
             match file {
