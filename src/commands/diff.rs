@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::{ClusterArgs, StateArgs};
 use super::plan::{ShownArgs, outcome};
-use crate::engine::{self, Loaded, Loader, StateSource};
+use crate::engine::{self, Loader, StateSource};
 use crate::error::Failure;
 use crate::plan::compare;
 use crate::report::problems_text;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
         }
     }
     let mut plan = engine::pass::empty(&head, now);
-    plan.state.source = format!("{} ({} → {})", head.revision.source, short(&base), short(&head));
+    plan.state.source = args.range.clone();
     plan.clusters = compare(&base.desired, &head.desired, now);
     let wanted = &args.clusters.clusters;
     plan.clusters.retain(|cluster| wanted.is_empty() || wanted.contains(&cluster.cluster));
@@ -54,10 +54,6 @@ pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
     }
     ui.out(&args.shown.render(&plan, true)?)?;
     Ok(outcome(&plan, args.detailed_exitcode))
-}
-
-fn short(loaded: &Loaded) -> String {
-    loaded.revision.short()
 }
 
 fn revisions(args: &DiffArgs) -> Result<(StateSource, StateSource), Failure> {
