@@ -12,7 +12,12 @@ fn main() -> ExitCode {
     let now = jiff::Timestamp::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(cli.run(ui, now)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(cli.run(ui, now));
+            // A command of a kubeconfig that hangs was reported, and keeps nobody waiting.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(drover::error::Failure::caused("cannot start", &error)),
     };
     match outcome {

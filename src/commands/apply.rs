@@ -3,13 +3,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
+use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
 use crate::adapters::files;
+use crate::engine::pass::Observed;
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
 use crate::error::Failure;
+use crate::model::ClusterName;
 use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, outdated};
 use crate::report::{PlanView, outcome_text, plan_text};
 use crate::ui::Ui;
@@ -71,7 +74,7 @@ pub(super) async fn run(args: &ApplyArgs, ui: Ui, now: Timestamp) -> Result<Outc
         ui.out(&plan_text(&pass.plan, PlanView::default()))?;
     }
     if pass.plan.is_refused() {
-        ui.note("nothing was applied: a guard holds the plan back (see above)");
+        ui.note(&format!("nothing was applied: refused {}", refused_by(&pass.plan)));
         return finish(args, ui, &pass.plan, ApplyReport::default(), Outcome::Refused);
     }
     if !args.yes && changes_anything(&pass) {
@@ -99,6 +102,16 @@ fn finish(args: &ApplyArgs, ui: Ui, plan: &Plan, report: ApplyReport, outcome: O
     let unreachable = plan.clusters.iter().any(|cluster| cluster.unreachable.is_some());
     let whole = !report.interrupted && report.clusters.iter().all(engine::ClusterOutcome::is_whole);
     Ok(if outcome == Outcome::Done && (unreachable || !whole) { Outcome::Error } else { outcome })
+}
+
+/// The guards that hold a plan back, as `in prod by running-pods; in dev by empty-state`.
+fn refused_by(plan: &Plan) -> String {
+    let refused = plan.clusters.iter().filter(|cluster| cluster.is_refused()).map(|cluster| {
+        let holding = cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none());
+        let guards: Vec<&str> = holding.map(|refusal| refusal.guard.name()).collect();
+        format!("in {} by {}", cluster.cluster, guards.join(", "))
+    });
+    refused.collect::<Vec<_>>().join("; ")
 }
 
 /// Whether there is a change that could be written.
@@ -156,31 +169,45 @@ async fn saved(path: &Path, loaded: &Loaded, wanted: &Wanted, ui: Ui, now: Times
         ));
     }
     let mut pass = Pass { plan: engine::pass::empty(loaded, now), observed: Default::default() };
-    for mut cluster in plan.clusters {
-        let Some((name, desired)) = loaded.desired.clusters.get_key_value(cluster.cluster.as_str()) else {
-            return Err(Failure::new(format!("the state has no cluster {:?} any more", cluster.cluster))
-                .hint("make a new plan"));
-        };
-        cluster.mode = desired.spec.mode;
-        if let Some(cause) = &cluster.unreachable {
-            ui.note(&format!(
-                "{}: was unreachable when the plan was made, so it has no changes there ({cause})",
-                cluster.cluster
-            ));
-            cluster.unreachable = None;
-        }
-        if !cluster.nodes.is_empty() {
-            match engine::observe(loaded, name, desired).await {
-                Ok(observed) => {
-                    cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
-                    pass.observed.insert(name.clone(), observed);
-                }
-                Err(failure) => cluster.unreachable = Some(failure.to_string()),
-            }
-        }
+    let revisits = plan.clusters.into_iter().map(|cluster| revisit(cluster, loaded, wanted, ui, now));
+    for revisited in join_all(revisits).await {
+        let (name, cluster, observed) = revisited?;
+        pass.observed.extend(observed.map(|observed| (name, observed)));
         pass.plan.clusters.push(cluster);
     }
     Ok(pass)
+}
+
+/// A cluster of a saved plan, guarded by what is live today.
+async fn revisit(
+    mut cluster: ClusterPlan,
+    loaded: &Loaded,
+    wanted: &Wanted,
+    ui: Ui,
+    now: Timestamp,
+) -> Result<(ClusterName, ClusterPlan, Option<Observed>), Failure> {
+    let Some((name, desired)) = loaded.desired.clusters.get_key_value(cluster.cluster.as_str()) else {
+        return Err(
+            Failure::new(format!("the state has no cluster {:?} any more", cluster.cluster)).hint("make a new plan")
+        );
+    };
+    cluster.mode = desired.spec.mode;
+    if let Some(cause) = cluster.unreachable.take() {
+        ui.note(&format!("{name}: was unreachable when the plan was made, so it has no changes there ({cause})"));
+    }
+    if cluster.nodes.is_empty() && cluster.refusals.is_empty() {
+        return Ok((name.clone(), cluster, None));
+    }
+    match engine::observe(loaded, name, desired).await {
+        Ok(observed) => {
+            cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
+            Ok((name.clone(), cluster, Some(observed)))
+        }
+        Err(failure) => {
+            cluster.unreachable = Some(failure.to_string());
+            Ok((name.clone(), cluster, None))
+        }
+    }
 }
 
 fn read_plan(path: &Path) -> Result<Plan, Failure> {

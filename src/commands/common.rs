@@ -199,7 +199,21 @@ pub(super) fn problems_of(loaded: &Loaded, folder: &Path, ui: Ui) -> Result<(), 
 
 /// A value as JSON, ready to print.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::caused("cannot write JSON", &error))?;
-    text.push('\n');
-    Ok(text)
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::caused("cannot write JSON", &error))?;
+    Ok(escaped(&text) + "\n")
+}
+
+/// JSON leaves the control characters above ASCII as they are, and some terminals obey them.
+fn escaped(json: &str) -> String {
+    let obeyed = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
+    if !json.contains(obeyed) {
+        return json.to_owned();
+    }
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match obeyed(c) {
+            true => text += &format!("\\u{:04x}", c as u32),
+            false => text.push(c),
+        }
+        text
+    })
 }

@@ -114,7 +114,9 @@ pub async fn apply(
             return ClusterOutcome { skipped: Some(format!("unreachable: {cause}")), not_done: all(), ..outcome };
         }
         match (not_writable(cluster, live), live) {
-            (Some(why), Some(Live::Dump(_))) => ClusterOutcome { skipped: Some(why), not_done: all(), ..outcome },
+            (Some(why), Some(Live::Dump(_))) if cluster.mode == Mode::Enforce => {
+                ClusterOutcome { skipped: Some(why), not_done: all(), ..outcome }
+            }
             (Some(why), _) => ClusterOutcome { skipped: Some(why), ..outcome },
             (None, Some(Live::Kube(kube))) => apply_cluster(cluster, kube, parallel, stop, progress).await,
             (None, _) => outcome,

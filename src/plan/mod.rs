@@ -279,9 +279,9 @@ impl ClusterPlan {
         counts
     }
 
-    /// Whether a guard holds the changes back.
+    /// Whether a guard holds the changes back. Where nothing is ever written, there is nothing to hold back.
     pub fn is_refused(&self) -> bool {
-        self.refusals.iter().any(|refusal| refusal.allowed.is_none())
+        self.mode == Mode::Enforce && self.refusals.iter().any(|refusal| refusal.allowed.is_none())
     }
 
     /// What the cluster would be after the changes.

@@ -1,10 +1,12 @@
-//! Which commit wrote a line of the state.
+//! Which commit wrote each line that a plan shows.
+//!
+//! One walk through history serves all files together. libgit2's own blame takes a walk for each file: for a plan of a
+//! thousand machines with a file each, that is a hundred times the work.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::path::{Path, PathBuf};
 
-use git2::{BlameOptions, Oid, Repository};
-use rayon::prelude::*;
+use git2::{Delta, Diff, DiffFindOptions, DiffOptions, Oid, Patch, Repository};
 
 use crate::plan::{Commit, Source};
 
@@ -15,8 +17,25 @@ pub struct Blamer {
     newest: Option<Oid>,
 }
 
-/// The commit of each line that was asked for.
-type Lines = HashMap<u32, Commit>;
+/// A line that is looked for: its number in the commit that is looked at, and which sources want it.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    number: u32,
+    wanted: usize,
+}
+
+/// The lines that are looked for in a commit, by file.
+type Lines = BTreeMap<PathBuf, Vec<Line>>;
+
+/// How lines moved between two versions of a file.
+struct Moves(Vec<Hunk>);
+
+struct Hunk {
+    old_start: u32,
+    old_lines: u32,
+    new_start: u32,
+    new_lines: u32,
+}
 
 impl Blamer {
     pub(super) fn new(repository: PathBuf, folder: PathBuf, newest: Option<Oid>) -> Self {
@@ -28,62 +47,166 @@ impl Blamer {
     pub fn fill<'s>(
         &self,
         sources: impl Iterator<Item = &'s mut Source>,
-        uncommitted: impl Fn(&str) -> Option<Vec<u8>> + Sync,
+        uncommitted: impl Fn(&str) -> Option<Vec<u8>>,
     ) {
-        let Some(newest) = self.newest else { return };
-        let mut wanted: BTreeMap<String, Vec<&mut Source>> = BTreeMap::new();
-        for source in sources {
-            wanted.entry(source.origin.file.to_string()).or_default().push(source);
+        let (Some(newest), Ok(repository)) = (self.newest, Repository::open(&self.repository)) else { return };
+        let mut sources: Vec<&mut Source> = sources.collect();
+        let mut lines = Lines::new();
+        for (wanted, source) in sources.iter().enumerate() {
+            let path = self.folder.join(&*source.origin.file);
+            lines.entry(path).or_default().push(Line { number: source.origin.line, wanted });
         }
-        let wanted: Vec<(String, Vec<&mut Source>)> = wanted.into_iter().collect();
-        wanted.into_par_iter().with_min_len(16).for_each_init(
-            || Repository::open(&self.repository),
-            |repository, (file, sources)| {
-                let Ok(repository) = repository else { return };
-                let mut lines: Vec<u32> = sources.iter().map(|source| source.origin.line).collect();
-                lines.sort_unstable();
-                lines.dedup();
-                let Ok(found) = self.lines(repository, newest, &file, &lines, uncommitted(&file)) else { return };
-                for source in sources {
-                    source.commit = found.get(&source.origin.line).cloned();
-                }
-            },
-        );
+        // Provenance is a help, not a condition: what history cannot tell is left out of the plan.
+        let committed = committed(&repository, newest, lines, &self.folder, uncommitted).unwrap_or_default();
+        let found = walk(&repository, newest, committed).unwrap_or_default();
+        let mut commits: HashMap<Oid, Option<Commit>> = HashMap::new();
+        for (wanted, id) in found {
+            let commit = commits.entry(id).or_insert_with(|| describe(&repository, id).ok());
+            sources[wanted].commit.clone_from(commit);
+        }
+    }
+}
+
+/// The lines as they are in the newest commit; those that only the working directory has are left out.
+fn committed(
+    repository: &Repository,
+    newest: Oid,
+    lines: Lines,
+    folder: &Path,
+    uncommitted: impl Fn(&str) -> Option<Vec<u8>>,
+) -> Result<Lines, git2::Error> {
+    let tree = repository.find_commit(newest)?.tree()?;
+    let mut kept = Lines::new();
+    for (path, lines) in lines {
+        let Ok(entry) = tree.get_path(&path) else { continue };
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+        let lines = match uncommitted(&name) {
+            None => lines,
+            Some(content) => {
+                let blob = repository.find_blob(entry.id())?;
+                let mut options = exact();
+                let patch = Patch::from_blob_and_buffer(&blob, None, &content, None, Some(&mut options))?;
+                Moves::of(&patch)?.split(lines).0
+            }
+        };
+        if !lines.is_empty() {
+            kept.insert(path, lines);
+        }
+    }
+    Ok(kept)
+}
+
+fn exact() -> DiffOptions {
+    let mut options = DiffOptions::new();
+    options.context_lines(0).interhunk_lines(0).ignore_submodules(true);
+    options
+}
+
+/// Takes the lines back through history, newest commit first, until each has met the commit that wrote it.
+fn walk(repository: &Repository, newest: Oid, lines: Lines) -> Result<Vec<(usize, Oid)>, git2::Error> {
+    let mut found = Vec::new();
+    let mut waiting: HashMap<Oid, Lines> = HashMap::from([(newest, lines)]);
+    let mut next = BinaryHeap::from([(repository.find_commit(newest)?.time().seconds(), newest)]);
+    while let Some((_, id)) = next.pop() {
+        let Some(mut lines) = waiting.remove(&id) else { continue };
+        let commit = repository.find_commit(id)?;
+        for parent in commit.parents() {
+            if lines.is_empty() {
+                break;
+            }
+            let passed = pass_on(repository, &parent, &commit, &mut lines)?;
+            if !passed.is_empty() {
+                let parents = waiting.entry(parent.id()).or_default();
+                passed.into_iter().for_each(|(path, lines)| parents.entry(path).or_default().extend(lines));
+                next.push((parent.time().seconds(), parent.id()));
+            }
+        }
+        found.extend(lines.into_values().flatten().map(|line| (line.wanted, id)));
+    }
+    Ok(found)
+}
+
+/// Takes out of `lines` what the parent already had, under the names and numbers that it had there.
+fn pass_on(
+    repository: &Repository,
+    parent: &git2::Commit<'_>,
+    commit: &git2::Commit<'_>,
+    lines: &mut Lines,
+) -> Result<Lines, git2::Error> {
+    let (old, new) = (parent.tree()?, commit.tree()?);
+    let mut options = exact();
+    let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
+    if diff.deltas().any(|delta| delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))) {
+        diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
+    }
+    let changed = changed(&diff);
+    let mut passed = Lines::new();
+    for (path, wanted) in std::mem::take(lines) {
+        let Some(index) = changed.get(path.as_path()) else {
+            passed.insert(path, wanted);
+            continue;
+        };
+        let (older, own) = match Patch::from_diff(&diff, *index)? {
+            Some(patch) if patch.delta().status() != Delta::Added => Moves::of(&patch)?.split(wanted),
+            _ => (Vec::new(), wanted),
+        };
+        if !older.is_empty() {
+            let before = diff.get_delta(*index).and_then(|delta| delta.old_file().path().map(Path::to_path_buf));
+            passed.entry(before.unwrap_or_else(|| path.clone())).or_default().extend(older);
+        }
+        if !own.is_empty() {
+            lines.insert(path, own);
+        }
+    }
+    Ok(passed)
+}
+
+fn changed<'d>(diff: &'d Diff<'_>) -> HashMap<&'d Path, usize> {
+    let deltas = diff.deltas().enumerate();
+    deltas.filter_map(|(index, delta)| Some((delta.new_file().path()?, index))).collect()
+}
+
+impl Moves {
+    fn of(patch: &Patch<'_>) -> Result<Self, git2::Error> {
+        let hunks = (0..patch.num_hunks()).map(|index| {
+            let (hunk, _) = patch.hunk(index)?;
+            Ok(Hunk {
+                old_start: hunk.old_start(),
+                old_lines: hunk.old_lines(),
+                new_start: hunk.new_start(),
+                new_lines: hunk.new_lines(),
+            })
+        });
+        hunks.collect::<Result<_, git2::Error>>().map(Self)
     }
 
-    fn lines(
-        &self,
-        repository: &Repository,
-        newest: Oid,
-        file: &str,
-        lines: &[u32],
-        uncommitted: Option<Vec<u8>>,
-    ) -> Result<Lines, git2::Error> {
-        let mut options = BlameOptions::new();
-        options.newest_commit(newest);
-        let committed = repository.blame_file(&self.folder.join(file), Some(&mut options))?;
-        let blame = match &uncommitted {
-            Some(content) => committed.blame_buffer(content)?,
-            None => committed,
-        };
-        let mut commits: HashMap<Oid, Commit> = HashMap::new();
-        let mut found = Lines::new();
+    /// The lines that the old version had, under their old numbers, and those that are new.
+    fn split(&self, lines: Vec<Line>) -> (Vec<Line>, Vec<Line>) {
+        let (mut older, mut own) = (Vec::new(), Vec::new());
         for line in lines {
-            let Some(id) = blame.get_line(*line as usize).map(|hunk| hunk.final_commit_id()) else { continue };
-            if id.is_zero() {
-                continue;
+            match self.old_number(line.number) {
+                Some(number) => older.push(Line { number, ..line }),
+                None => own.push(line),
             }
-            let commit = match commits.get(&id) {
-                Some(commit) => commit.clone(),
-                None => {
-                    let commit = describe(repository, id)?;
-                    commits.insert(id, commit.clone());
-                    commit
-                }
-            };
-            found.insert(*line, commit);
         }
-        Ok(found)
+        (older, own)
+    }
+
+    fn old_number(&self, number: u32) -> Option<u32> {
+        let mut shift = 0_i64;
+        for hunk in &self.0 {
+            // Without new lines, a hunk names the line that it stands behind.
+            let begin = if hunk.new_lines == 0 { hunk.new_start + 1 } else { hunk.new_start };
+            if number < begin {
+                break;
+            }
+            if number < begin + hunk.new_lines {
+                return None;
+            }
+            let old_begin = if hunk.old_lines == 0 { hunk.old_start + 1 } else { hunk.old_start };
+            shift = i64::from(old_begin + hunk.old_lines) - i64::from(begin + hunk.new_lines);
+        }
+        u32::try_from(i64::from(number) + shift).ok()
     }
 }
 
@@ -91,13 +214,12 @@ fn describe(repository: &Repository, id: Oid) -> Result<Commit, git2::Error> {
     let commit = repository.find_commit(id)?;
     let author = commit.author();
     let date = jiff::Timestamp::from_second(author.when().seconds()).map(|time| time.strftime("%Y-%m-%d").to_string());
+    // Names and messages are anybody's text: what a terminal would obey is taken out.
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(char::is_control, "\u{fffd}");
     Ok(Commit {
         id: super::short(id),
-        author: String::from_utf8_lossy(author.name_bytes()).into_owned(),
+        author: shown(author.name_bytes()),
         date: date.unwrap_or_default(),
-        summary: commit
-            .summary_bytes()
-            .map(|summary| String::from_utf8_lossy(summary).into_owned())
-            .unwrap_or_default(),
+        summary: commit.summary_bytes().map(shown).unwrap_or_default(),
     })
 }

@@ -34,7 +34,7 @@ pub fn fetch(url: &str, cache: &Path, credentials: &Credentials, timeout: Durati
     // Two processes that fetch into one copy would trip over each other's locks.
     let _lock = lock(&folder.with_extension("lock"))?;
     let mut updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
-    if matches!(&updated, Err(error) if !is_the_servers(error)) {
+    if matches!(&updated, Err(error) if is_the_copys(error, &folder)) {
         clear(&folder)?;
         updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
     }
@@ -69,12 +69,12 @@ fn open_or_create(folder: &Path) -> Result<Repository, Failure> {
 }
 
 fn clear(folder: &Path) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Failure::caused(format!("cannot clear {}", folder.display()), &error))
-        }
-        _ => Ok(()),
-    }
+    let cleared = match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => std::fs::remove_file(folder),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        cleared => cleared,
+    };
+    cleared.map_err(|error| Failure::caused(format!("cannot clear {}", folder.display()), &error))
 }
 
 type Updated = (Repository, Option<String>);
@@ -96,12 +96,16 @@ fn update(repository: Repository, url: &str, credentials: &Credentials) -> Resul
     Ok((repository, default_branch))
 }
 
-/// Whether a failure comes from the server or the way to it. Any other comes from the copy: a file that was cut short,
-/// or a branch `a` that stands in the way of the server's new branch `a/b`.
-fn is_the_servers(error: &git2::Error) -> bool {
+/// Whether a failure comes from the copy, not from the server or the way to it: a file that was cut short, or a branch
+/// `a` that stands in the way of the server's new branch `a/b`.
+fn is_the_copys(error: &git2::Error, folder: &Path) -> bool {
     use ErrorClass::{Callback, Http, Net, Os, Ssh, Ssl};
-    matches!(error.class(), Callback | Http | Net | Os | Ssh | Ssl)
-        || matches!(error.code(), ErrorCode::Auth | ErrorCode::Certificate | ErrorCode::Timeout)
+    match (error.code(), error.class()) {
+        (ErrorCode::Auth | ErrorCode::Certificate | ErrorCode::Timeout, _) => false,
+        (_, Callback | Http | Net | Ssh | Ssl) => false,
+        (_, Os) => error.message().contains(&*folder.to_string_lossy()),
+        _ => true,
+    }
 }
 
 fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {

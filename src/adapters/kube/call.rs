@@ -1,16 +1,18 @@
 //! One call to an API server: retried with back-off and jitter while that can help, and explained when it cannot.
 
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use kube::client::Body;
+use kube::client::{AuthError, Body};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::KubeCluster;
+use super::connect::credential_cause;
 
 /// How long a read is repeated while the server is busy.
 const READ_PATIENCE: Duration = Duration::from_secs(8);
@@ -51,9 +53,15 @@ impl CallError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut)
     }
 
-    /// Whether the server does not let drover do this.
+    /// Whether the server does not let drover do this to any object.
     pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Refused { code: 401 | 403, .. })
+        matches!(self, Self::Refused { code: 401 | 403, .. }) && !self.is_objection()
+    }
+
+    /// Whether an admission plugin or webhook objects to this one change.
+    fn is_objection(&self) -> bool {
+        let Self::Refused { code: 403, message, .. } = self else { return false };
+        message.contains("denied the request") || (message.contains(" is forbidden: ") && !message.contains(" cannot "))
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -142,9 +150,14 @@ fn message_of(body: &[u8], status: StatusCode) -> String {
 
 /// The innermost cause: what a person can act upon ("connection refused"), not the layers around it.
 fn unreachable_cause(error: &(dyn StdError + 'static)) -> CallError {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let chain = || std::iter::successors(Some(error), |&error| error.source());
+    // The time that a connection may take ends as a timeout of drover's own, with no error number of the system.
+    let ran_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none();
+    if chain().any(|error| error.downcast_ref::<io::Error>().is_some_and(ran_out)) {
+        return CallError::TimedOut;
     }
-    CallError::Unreachable { cause: innermost.to_string() }
+    if let Some(error) = chain().find_map(|error| error.downcast_ref::<AuthError>()) {
+        return CallError::Unreachable { cause: credential_cause(error) };
+    }
+    CallError::Unreachable { cause: chain().last().map(ToString::to_string).unwrap_or_default() }
 }

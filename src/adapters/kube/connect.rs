@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::client::AuthError;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::KubeCluster;
 use crate::error::Failure;
 use crate::model::cluster::Connection;
+
+/// How a kubeconfig that nobody named is called.
+const DEFAULT: &str = "the default kubeconfig";
 
 impl KubeCluster {
     /// Prepares a client; nothing is sent yet. A relative kubeconfig is looked for below `base`.
@@ -27,15 +31,28 @@ impl KubeCluster {
         };
         config.connect_timeout = Some(timeout);
         config.default_retry = false; // drover retries itself: it knows which calls may wait, and for how long
-        let client = kube::Client::try_from(config)
-            .map_err(|error| Failure::caused("the connection cannot be set up", &error))?;
+        if !has_header_safe_token(&config.auth_info) {
+            return Err(Failure::new("the token of the kubeconfig cannot be used: it holds a line break"));
+        }
+        // A kubeconfig can name a command that fetches credentials, which runs now and may take its time.
+        let prepared = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
+        let client = match tokio::time::timeout(timeout, prepared).await {
+            Ok(Ok(client)) => client.map_err(|error| unusable(&error))?,
+            Ok(Err(error)) => return Err(Failure::caused("the connection cannot be set up", &error)),
+            Err(_) => {
+                return Err(Failure::new(format!(
+                    "the command of the kubeconfig gave no credentials within {} s",
+                    timeout.as_secs_f32()
+                ))
+                .hint("`timeout` in the Cluster document sets how long drover waits"));
+            }
+        };
         Ok(Self { name: name.to_owned(), client, timeout })
     }
 
     /// The context that kubectl would use.
     pub fn current_context() -> Result<String, Failure> {
-        let kubeconfig =
-            Kubeconfig::read().map_err(|error| Failure::caused("the default kubeconfig cannot be read", &error))?;
+        let kubeconfig = Kubeconfig::read().map_err(|error| unreadable(DEFAULT, &error))?;
         kubeconfig.current_context.ok_or_else(|| {
             Failure::new("the default kubeconfig has no current context").hint("name one with --context")
         })
@@ -52,15 +69,9 @@ async fn from_kubeconfig(connection: &Connection, base: Option<&Path>) -> Result
         Some(path) => {
             let path = located(path, base)?;
             let shown = format!("the kubeconfig {}", path.display());
-            let read = Kubeconfig::read_from(&path)
-                .map_err(|error| Failure::caused(format!("{shown} cannot be read"), &error))?;
-            (read, shown)
+            (Kubeconfig::read_from(&path).map_err(|error| unreadable(&shown, &error))?, shown)
         }
-        None => {
-            let read =
-                Kubeconfig::read().map_err(|error| Failure::caused("the default kubeconfig cannot be read", &error))?;
-            (read, "the default kubeconfig".to_owned())
-        }
+        None => (Kubeconfig::read().map_err(|error| unreadable(DEFAULT, &error))?, DEFAULT.to_owned()),
     };
     if let Some(context) = &connection.context
         && !kubeconfig.contexts.iter().any(|known| known.name == *context)
@@ -73,6 +84,42 @@ async fn from_kubeconfig(connection: &Connection, base: Option<&Path>) -> Result
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| Failure::caused(format!("{shown} cannot be used"), &error))
+}
+
+/// A parser quotes what it cannot read, and a kubeconfig is full of secrets: only the place is told.
+fn unreadable(shown: &str, error: &KubeconfigError) -> Failure {
+    let KubeconfigError::Parse(error) = error else {
+        return Failure::caused(format!("{shown} cannot be read"), error);
+    };
+    let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
+    Failure::new(format!("{shown} is not a kubeconfig{}", place.unwrap_or_default()))
+        .hint("`kubectl config view` reads it too, and says more")
+}
+
+fn unusable(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Auth(error) => Failure::new(credential_cause(error)),
+        error => Failure::caused("the connection cannot be set up", error),
+    }
+}
+
+/// Whether an HTTP header can hold the token; kube panics where it cannot.
+fn has_header_safe_token(auth: &AuthInfo) -> bool {
+    let auth = serde_json::to_value(auth).unwrap_or_default();
+    auth["token"].as_str().is_none_or(|token| !token.chars().any(char::is_control))
+}
+
+/// Why there are no credentials, without the command's environment and output, which can hold them.
+pub(super) fn credential_cause(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => {
+            format!("the command of the kubeconfig gave no credentials: {}", out.status)
+        }
+        AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_) => {
+            "the command of the kubeconfig answered with something that is no ExecCredential".to_owned()
+        }
+        error => format!("the credentials of the kubeconfig cannot be used: {error}"),
+    }
 }
 
 fn located(path: &str, base: Option<&Path>) -> Result<PathBuf, Failure> {

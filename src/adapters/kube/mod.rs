@@ -90,7 +90,7 @@ impl KubeCluster {
     /// An error of a call, in words; a missing right is named.
     fn explain(&self, verb: &str, what: &str, error: &CallError) -> Failure {
         match error {
-            CallError::Refused { code: 403, message, .. } => Failure::new(format!(
+            CallError::Refused { code: 403, message, .. } if error.is_denied() => Failure::new(format!(
                 "drover may not {verb} {what}: {message}"
             ))
             .hint(format!("give drover's user a ClusterRole with the verb \"{verb}\" on the resource \"{what}\"")),
