@@ -21,7 +21,7 @@ pub struct GroupManifest {
     /// Its name.
     pub metadata: GroupMetadata,
     /// What it is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::is_default")]
     pub spec: GroupSpec,
 }
 

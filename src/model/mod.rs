@@ -37,6 +37,11 @@ pub enum ApiVersion {
     V1,
 }
 
+/// Whether a value says nothing, so that writing it can be spared.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Defines the one-value `kind` of a document, so that a document cannot be read as another kind.
 macro_rules! kind {
     ($name:ident, $text:literal) => {

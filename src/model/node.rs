@@ -24,7 +24,7 @@ pub struct NodeManifest {
     /// Which machine this is.
     pub metadata: NodeMetadata,
     /// What it must be.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::is_default")]
     pub spec: NodeSpec,
 }
 

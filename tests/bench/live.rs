@@ -2,13 +2,12 @@
 //!
 //! Prints a Markdown table of medians. `cargo bench --bench live`; ROUNDS sets how often (default 7).
 
-#[allow(dead_code, unreachable_pub, reason = "the harness is shared with the tests, which use all of it")]
-mod support {
-    #[path = "../../it/support/control_plane.rs"]
-    pub(crate) mod control_plane;
-    #[path = "../../it/support/openb.rs"]
-    pub(crate) mod openb;
-}
+#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[path = "../it/support/control_plane/mod.rs"]
+mod control_plane;
+#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[path = "../it/support/openb.rs"]
+mod openb;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::control_plane::{ControlPlane, NodeSpec, Role};
+use control_plane::{ControlPlane, NodeSpec, Role};
 
 const NODES: usize = 1213;
 
@@ -50,7 +49,7 @@ fn names() -> Vec<String> {
 }
 
 fn specs() -> Vec<NodeSpec> {
-    match support::openb::machines() {
+    match openb::machines() {
         Some(machines) => machines.iter().map(NodeSpec::from).collect(),
         None => names().iter().map(|name| NodeSpec::new(name).gpus(8)).collect(),
     }

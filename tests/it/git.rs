@@ -1,0 +1,12 @@
+//! State in git: working directories, revisions, real ssh and https servers, copies that follow a server, blame, diff.
+
+mod blame;
+mod diff;
+mod following;
+mod https;
+mod revisions;
+mod servers;
+mod silent;
+mod ssh;
+mod support;
+mod working;

@@ -1,0 +1,8 @@
+//! What the tests share: running drover, building states, and real control planes.
+
+pub(crate) mod control_plane;
+pub(crate) mod limit;
+pub(crate) mod openb;
+pub(crate) mod proxy;
+pub(crate) mod run;
+pub(crate) mod state;

@@ -1,0 +1,178 @@
+//! A proxy in front of an API server that answers some requests otherwise than the server would.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::control_plane::{Client, ControlPlane, Role};
+
+/// What becomes of a request instead of an answer by the server.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The proxy answers with this status; the server does not see the request.
+    Status(u16),
+    /// The same, asking to wait this many seconds.
+    RetryAfter(u16, u32),
+    /// A 403 with this message, as from an admission webhook.
+    Denied(&'static str),
+    /// The server does what is asked, and the connection is closed before its answer.
+    LostAnswer,
+    /// No answer ever comes.
+    Silence,
+}
+
+/// A request that passed.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    /// Without its query.
+    pub(crate) path: String,
+    /// 1 for the first request of this method and path, 2 for the second, and so on.
+    pub(crate) time: usize,
+    pub(crate) at: Instant,
+}
+
+type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
+
+pub(crate) struct Proxy {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    plane: &'static ControlPlane,
+}
+
+/// What the connections share.
+struct Shared {
+    server: Client,
+    faults: Box<Faults>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Proxy {
+    /// Serves on a port of its own for as long as the process lives.
+    pub(crate) fn start(
+        plane: &'static ControlPlane,
+        faults: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let server = plane.client().expect("the API server runs");
+        let shared = Arc::new(Shared { server, faults: Box::new(faults), asked: asked.clone() });
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, shared) = (stream.expect("a connection"), shared.clone());
+                // A client that goes away ends its connection, not the proxy.
+                thread::spawn(move || shared.serve(&stream));
+            }
+        });
+        Self { url, asked, plane }
+    }
+
+    /// The text of a kubeconfig that leads through the proxy.
+    pub(crate) fn kubeconfig(&self, role: Role) -> String {
+        self.plane.kubeconfig_by_way_of(&self.url, role)
+    }
+
+    /// The requests of this method and path so far.
+    pub(crate) fn asked(&self, method: &str, path: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().expect("nobody panics with it");
+        asked.iter().filter(|asked| asked.method == method && asked.path == path).cloned().collect()
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        let mut reader = BufReader::new(stream);
+        while let Some(request) = Request::read(&mut reader)? {
+            match (self.faults)(&self.note(&request)) {
+                None => {
+                    let (status, body) = self.forward(&request);
+                    respond(stream, status, None, &body)?;
+                }
+                Some(Fault::Status(status)) => respond(stream, status, None, &problem(status, "as the test wants it"))?,
+                Some(Fault::RetryAfter(status, seconds)) => {
+                    respond(
+                        stream,
+                        status,
+                        Some(seconds),
+                        &problem(status, "too many requests, please try again later"),
+                    )?;
+                }
+                Some(Fault::Denied(message)) => respond(stream, 403, None, &problem(403, message))?,
+                Some(Fault::LostAnswer) => {
+                    self.forward(&request);
+                    return Ok(());
+                }
+                Some(Fault::Silence) => return reader.read_to_end(&mut Vec::new()).map(drop),
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, request: &Request) -> Asked {
+        let mut all = self.asked.lock().expect("nobody panics with it");
+        let path = request.target.split('?').next().unwrap_or_default().to_owned();
+        let before = all.iter().filter(|asked| asked.method == request.method && asked.path == path).count();
+        let asked = Asked { method: request.method.clone(), path, time: before + 1, at: Instant::now() };
+        all.push(asked.clone());
+        asked
+    }
+
+    fn forward(&self, request: &Request) -> (u16, String) {
+        let header = |name: &str| request.headers.get(name).map(String::as_str).unwrap_or_default();
+        let token = header("authorization").trim_start_matches("Bearer ");
+        let body: Option<Value> = serde_json::from_slice(&request.body).ok();
+        let body = body.as_ref().map(|body| (header("content-type"), body));
+        let reply = self.server.send(token, &request.method, &request.target, body).expect("the API server answers");
+        (reply.status, reply.body)
+    }
+}
+
+/// The error of an API server.
+fn problem(code: u16, message: &str) -> String {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}).to_string()
+}
+
+struct Request {
+    method: String,
+    target: String,
+    /// By lower-case name.
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// None at the end of the connection.
+    fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Some(Self { method, target, headers, body }))
+    }
+}
+
+fn respond(mut stream: &TcpStream, status: u16, retry_after: Option<u32>, body: &str) -> io::Result<()> {
+    let wait = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{wait}content-length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes())
+}
