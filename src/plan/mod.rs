@@ -5,8 +5,6 @@
 mod compare;
 mod diff;
 mod guard;
-#[cfg(test)]
-mod properties;
 mod saved;
 
 use std::collections::BTreeMap;

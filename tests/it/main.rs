@@ -6,6 +6,7 @@ mod examples;
 mod fuzz;
 mod git;
 mod hostile;
+mod laws;
 mod live;
 mod outputs;
 mod readme;

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{PLAN_VERSION, Plan, StateRevision, compare, diff, outdated};
-use crate::manifest::decode::Manifest;
-use crate::manifest::{Document, link, parse};
-use crate::model::observed::FIELD_MANAGER;
-use crate::model::{Desired, Manager, ObservedCluster, ObservedNode};
+use drover::manifest::decode::Manifest;
+use drover::manifest::{Document, link, parse};
+use drover::model::observed::FIELD_MANAGER;
+use drover::model::{Desired, Manager, ObservedCluster, ObservedNode};
+use drover::plan::{PLAN_VERSION, Plan, StateRevision, compare, diff, outdated};
 
 const KEYS: [&str; 10] =
     ["cpu", "gpu", "org", "share", "train", "mysql", "rack", "note", "kubernetes.io/os", "example.org/x"];
