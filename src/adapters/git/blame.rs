@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
 
-use git2::{Delta, Diff, DiffFindOptions, DiffOptions, Oid, Patch, Repository};
+use git2::{
+    Delta, Diff, DiffFindOptions, DiffOptions, ObjectType, Oid, Patch, Repository, TreeWalkMode, TreeWalkResult,
+};
 
 use crate::plan::{Commit, Source};
 
@@ -75,15 +77,15 @@ fn committed(
     folder: &Path,
     uncommitted: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> Result<Lines, git2::Error> {
-    let tree = repository.find_commit(newest)?.tree()?;
+    let files = files(repository, newest, folder)?;
     let mut kept = Lines::new();
     for (path, lines) in lines {
-        let Ok(entry) = tree.get_path(&path) else { continue };
+        let Some(id) = files.get(&path) else { continue };
         let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
         let lines = match uncommitted(&name) {
             None => lines,
             Some(content) => {
-                let blob = repository.find_blob(entry.id())?;
+                let blob = repository.find_blob(*id)?;
                 let mut options = exact();
                 let patch = Patch::from_blob_and_buffer(&blob, None, &content, None, Some(&mut options))?;
                 Moves::of(&patch)?.split(lines).0
@@ -94,6 +96,23 @@ fn committed(
         }
     }
     Ok(kept)
+}
+
+/// The files of a commit below a folder. One walk: libgit2 does not keep large trees between look-ups.
+fn files(repository: &Repository, commit: Oid, folder: &Path) -> Result<HashMap<PathBuf, Oid>, git2::Error> {
+    let root = repository.find_commit(commit)?.tree()?;
+    let tree = match folder.as_os_str().is_empty() {
+        true => root,
+        false => root.get_path(folder)?.to_object(repository)?.peel_to_tree()?,
+    };
+    let mut files = HashMap::new();
+    tree.walk(TreeWalkMode::PreOrder, |below, entry| {
+        if let (Some(ObjectType::Blob), Ok(name)) = (entry.kind(), entry.name()) {
+            files.insert(folder.join(below).join(name), entry.id());
+        }
+        TreeWalkResult::Ok
+    })?;
+    Ok(files)
 }
 
 fn exact() -> DiffOptions {
