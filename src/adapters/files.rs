@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use walkdir::WalkDir;
+use rayon::prelude::*;
+use walkdir::{DirEntry, FilterEntry, WalkDir};
 
 use crate::error::Failure;
 use crate::manifest::Problem;
@@ -37,10 +38,52 @@ pub fn is_state_file(name: &str) -> bool {
     !hidden && (name.ends_with(".yaml") || name.ends_with(".yml"))
 }
 
+/// Folders within folders beyond which a state is refused.
+pub const MAX_DEPTH: usize = 64;
+/// Files and folders beyond which a state is refused: in git, a few objects can stand for any number of them.
+pub const MAX_ENTRIES: usize = 250_000;
+/// Bytes of all files together beyond which a state is refused.
+pub const MAX_STATE: usize = 256 << 20;
+
 /// A problem of a link, which is never followed: it could leave the state.
 pub fn link_problem(name: &str, target: &str) -> Problem {
     Problem::of_file("link-outside", name, format!("the symbolic link leads out of the state, to {target}"))
         .help("copy the file into the state instead")
+}
+
+/// A problem of a link that leads to nothing, or to itself.
+pub fn link_nowhere(name: &str, target: &str) -> Problem {
+    Problem::of_file("link-nowhere", name, format!("the symbolic link leads nowhere: there is no {target}"))
+        .help("remove it, or name what it should lead to")
+}
+
+/// Whether someone could take a link for a part of the state: a state file, or a folder of them.
+pub fn link_matters(name: &str) -> bool {
+    is_state_file(name) || Path::new(name).extension().is_none()
+}
+
+pub(super) fn submodule(name: String) -> Problem {
+    Problem::of_file("submodule", name, "the state holds another repository, which drover does not read")
+        .help("move the files into the repository itself")
+}
+
+pub(super) fn bad_name(shown: String) -> Problem {
+    Problem::of_file("file-name", shown, "the name of the file is not UTF-8").help("rename it")
+}
+
+pub(super) fn too_deep(name: String) -> Problem {
+    Problem::of_file("state-size", name, format!("folders are nested more than {MAX_DEPTH} deep"))
+        .help("move the files up")
+}
+
+pub(super) fn too_many() -> Problem {
+    Problem::of_file("state-size", "", format!("the state has more than {MAX_ENTRIES} files and folders"))
+        .help("put several documents into one file, or move what is not drover's out of the folder")
+}
+
+pub(super) fn too_large() -> Problem {
+    Problem::of_file("state-size", "", format!("the files of the state have more than {} MiB", MAX_STATE >> 20))
+        .help("move what is not drover's out of the folder")
 }
 
 /// Reads the state files below a folder. Links inside the state are passed over, since what they name is read anyway.
@@ -49,8 +92,10 @@ pub fn read(root: &Path) -> Result<Listing, Failure> {
     let real = root
         .canonicalize()
         .map_err(|error| Failure::caused(format!("cannot read the state folder {shown}"), &error))?;
-    let mut listing = Listing::default();
-    for entry in WalkDir::new(&real).sort_by_file_name().into_iter().filter_entry(|e| e.depth() == 0 || !is_hidden(e)) {
+    let (mut listing, mut found) = (Listing::default(), Vec::new());
+    let (mut entries, mut size) = (0, 0);
+    let mut walk = WalkDir::new(&real).sort_by_file_name().into_iter().filter_entry(|e| e.depth() == 0 || !is_hidden(e));
+    while let Some(entry) = walk.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -61,38 +106,61 @@ pub fn read(root: &Path) -> Result<Listing, Failure> {
             }
         };
         let name = relative(&real, entry.path());
-        if entry.path_is_symlink() {
-            listing.problems.extend(outside(&real, entry.path(), &name));
-        } else if entry.file_type().is_dir() || !is_state_file(&name) {
+        entries += 1;
+        if entries > MAX_ENTRIES + 1 {
+            return Ok(Listing { files: Vec::new(), problems: vec![too_many()] });
+        }
+        if entry.file_name().to_str().is_none() && entry.depth() > 0 {
+            listing.problems.push(bad_name(name));
+            skip(&mut walk, &entry);
+        } else if entry.path_is_symlink() {
+            listing.problems.extend(misleading(&real, entry.path(), &name));
+        } else if entry.file_type().is_dir() {
+            if entry.depth() > MAX_DEPTH {
+                listing.problems.push(too_deep(name));
+                walk.skip_current_dir();
+            } else if entry.depth() > 0 && entry.path().join(".git").symlink_metadata().is_ok() {
+                listing.problems.push(submodule(name));
+                walk.skip_current_dir();
+            }
+        } else if !is_state_file(&name) {
             continue;
         } else if !entry.file_type().is_file() {
             listing.problems.push(Problem::of_file("unreadable", name, "this is not a regular file").help("remove it"));
         } else {
-            read_file(&mut listing, entry.path(), name);
+            let length = entry.metadata().map(|data| data.len()).unwrap_or(0) as usize;
+            size += if length > MAX_FILE { 0 } else { length };
+            found.push((entry.into_path(), name));
+        }
+    }
+    if size > MAX_STATE {
+        listing.problems.push(too_large());
+        found.clear();
+    }
+    let read: Vec<_> = found.into_par_iter().with_min_len(64).map(|(path, name)| read_file(&path, name)).collect();
+    for file in read {
+        match file {
+            Ok(file) => listing.files.push(file),
+            Err(problem) => listing.problems.push(problem),
         }
     }
     Ok(listing)
 }
 
-fn read_file(listing: &mut Listing, path: &Path, name: String) {
-    // A size above the limit is reported by the parser; the content is not worth reading.
+fn read_file(path: &Path, name: String) -> Result<StateFile, Problem> {
+    // What is above the limit is not worth reading.
     let size = path.metadata().map(|data| data.len()).unwrap_or(0);
     if size > MAX_FILE as u64 {
         let message = format!("the file has {} MiB; drover reads at most {} MiB", size >> 20, MAX_FILE >> 20);
-        listing.problems.push(Problem::of_file("file-size", name, message).help("split it into several files"));
-        return;
+        return Err(Problem::of_file("file-size", name, message).help("split it into several files"));
     }
-    let read = std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| {
-        let id = git2::Oid::hash_object(git2::ObjectType::Blob, &bytes).map_err(|error| error.to_string())?;
-        Ok((id, bytes))
-    });
-    match read {
-        Ok((id, bytes)) => listing.files.push(StateFile { name: name.into(), id, bytes }),
-        Err(cause) => listing.problems.push(Problem::of_file("unreadable", name, format!("cannot be read: {cause}"))),
-    }
+    let unreadable = |cause: String| Problem::of_file("unreadable", name.clone(), format!("cannot be read: {cause}"));
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let id = git2::Oid::hash_object(git2::ObjectType::Blob, &bytes).map_err(|error| unreadable(error.to_string()))?;
+    Ok(StateFile { name: name.into(), id, bytes })
 }
 
-fn is_hidden(entry: &walkdir::DirEntry) -> bool {
+fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
@@ -101,13 +169,36 @@ fn relative(root: &Path, path: &Path) -> String {
     inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
-fn outside(root: &Path, link: &Path, name: &str) -> Option<Problem> {
+/// Leaves out what lies in a folder.
+fn skip(walk: &mut FilterEntry<walkdir::IntoIter, impl FnMut(&DirEntry) -> bool>, entry: &DirEntry) {
+    if entry.file_type().is_dir() {
+        walk.skip_current_dir();
+    }
+}
+
+/// What is wrong with a link. As in git, where it leads is judged by its own text.
+fn misleading(root: &Path, link: &Path, name: &str) -> Option<Problem> {
+    if !link_matters(name) {
+        return None;
+    }
     let target = link.read_link().unwrap_or_default();
+    let shown = target.to_string_lossy();
+    let from = Path::new(name).parent().unwrap_or(Path::new(""));
     match link.canonicalize() {
-        Ok(real) if real.starts_with(root) => None,
-        Ok(real) if !is_state_file(name) && !real.is_dir() => None,
-        Ok(_) => Some(link_problem(name, &target.display().to_string())),
-        Err(error) => Some(Problem::of_file("unreadable", name, format!("the symbolic link leads nowhere: {error}"))),
+        _ if target.is_absolute() || normalized(&from.join(&target)).is_none() => Some(link_problem(name, &shown)),
+        Ok(real) if !real.starts_with(root) => Some(link_problem(name, &shown)),
+        Ok(_) => None,
+        Err(_) => Some(link_nowhere(name, &shown)),
+    }
+}
+
+/// The bytes of a regular file; a pipe or a device could give bytes for ever, or never.
+pub fn read_regular(path: &Path) -> Result<Vec<u8>, Failure> {
+    match path.metadata() {
+        Ok(data) if !data.is_file() => {
+            Err(Failure::new(format!("cannot read {}: it is not a regular file", path.display())))
+        }
+        _ => read_bytes(path),
     }
 }
 

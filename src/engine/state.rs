@@ -94,8 +94,8 @@ impl Loaded {
     /// A file that the state names, such as a dump of live objects: a path relative to the root of the state.
     pub fn file(&self, path: &str) -> Result<String, Failure> {
         let bytes = match &self.origin {
-            _ if Path::new(path).is_absolute() => files::read_bytes(Path::new(path))?,
-            StateOrigin::Folder { root, .. } => files::read_bytes(&root.join(path))?,
+            _ if Path::new(path).is_absolute() => files::read_regular(Path::new(path))?,
+            StateOrigin::Folder { root, .. } => files::read_regular(&root.join(path))?,
             StateOrigin::Revision { git, at } => {
                 let inside = normalized(&at.folder.join(path))
                     .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))?;
@@ -219,6 +219,7 @@ impl Loader {
             .filter(|(file, _)| !dumps.contains(&*file.name))
             .map(|(_, p)| p)
             .collect();
+        problems.retain(|problem| problem.rule != "file-size" || !dumps.contains(&*problem.file));
         problems.extend(parsed.iter().flat_map(|parsed| parsed.problems.iter().cloned()));
         let broken: Vec<_> = parsed.iter().flat_map(|parsed| parsed.broken.iter().cloned()).collect();
         let documents = || parsed.iter().flat_map(|parsed| &parsed.documents);

@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 use super::hints::{self, Misfit};
 use super::problem::{Problem, SourceText};
-use super::yaml::{self, Mark, Marked, Parts, Place, Step};
+use super::yaml::{self, MAX_FILE_PROBLEMS, Mark, Marked, Parts, Place, Step};
 use crate::model::text::closest;
 use crate::model::{API_VERSION, ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
 
@@ -86,6 +86,9 @@ pub fn parse(file: &Arc<str>, bytes: &[u8]) -> Parsed {
     };
     let source = SourceText::new(file.clone(), text);
     for marked in yaml::read(&source, &mut parsed.problems) {
+        if parsed.problems.len() >= MAX_FILE_PROBLEMS {
+            break;
+        }
         let (kind, name) = match header(&source, &marked.value, &marked.mark) {
             Ok(kind) => (kind, at(&marked.value, &[Step::Key("metadata"), Step::Key("name")]).and_then(Value::as_str)),
             Err(problem) => {
@@ -98,6 +101,10 @@ pub fn parse(file: &Arc<str>, bytes: &[u8]) -> Parsed {
             Some(document) => parsed.documents.push(document),
             None => parsed.broken.push((kind, name)),
         }
+    }
+    if parsed.problems.len() >= MAX_FILE_PROBLEMS {
+        let message = format!("the file has {MAX_FILE_PROBLEMS} problems or more; the rest of it was not read");
+        parsed.problems.push(Problem::of_file("too-many-problems", file.clone(), message).help("mend the first ones"));
     }
     parsed.problems.sort_by_key(|problem| (problem.line, problem.column));
     parsed
@@ -241,7 +248,10 @@ impl Decoder<'_, '_> {
     }
 
     fn report(&mut self, problem: Problem, help: Option<String>) {
-        self.problems.push(Problem { help, ..problem });
+        self.problems.push(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
     }
 }
 

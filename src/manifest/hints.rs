@@ -34,10 +34,13 @@ pub(crate) fn expected_names(message: &str) -> Vec<&str> {
 
 /// Advice on a name that is not among the known ones.
 pub(crate) fn choose(written: &str, known: &[&str]) -> Option<String> {
+    /// Longer than any name; comparing texts takes time that grows with their length.
+    const LONGEST: usize = 256;
     if known.is_empty() {
         return None;
     }
-    Some(match closest(written, known.iter().copied()) {
+    let near = (written.len() <= LONGEST).then(|| closest(written, known.iter().copied())).flatten();
+    Some(match near {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("known here: {}", known.join(", ")),
     })

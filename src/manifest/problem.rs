@@ -35,13 +35,16 @@ pub struct Problem {
     /// How many characters the culprit has.
     pub length: u32,
     /// The line itself, where there is one; cut when very long.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub text: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub text: Box<str>,
+    /// By how many characters the culprit stands further left in `text` than in the line.
+    #[serde(skip)]
+    pub shift: u32,
     /// What is wrong.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    pub help: Option<Box<str>>,
 }
 
 /// A file that problems can be found in. Cheap to clone.
@@ -91,37 +94,50 @@ impl SourceText {
     }
 
     fn problem(&self, severity: Severity, rule: &'static str, place: Place, message: String) -> Problem {
-        let (text, column) = self.excerpt(place);
-        let length = place.length.clamp(1, (text.chars().count() as u32).saturating_sub(column - 1).max(1));
+        let (text, shift) = self.excerpt(place);
+        let rest = (text.chars().count() as u32).saturating_sub(place.column.max(1) - 1 - shift);
         Problem {
             severity,
             rule,
             file: self.file.clone(),
             line: place.line,
             column: place.column,
-            length,
-            text,
-            message,
+            length: place.length.clamp(1, rest.max(1)),
+            text: text.into(),
+            shift,
+            message: shown(message),
             help: None,
         }
     }
 
-    /// The line of a place, cut to a width that a person can read, and the column of the place in what is left.
+    /// The line of a place, cut to what a person can read, and by how much the place moved to the left with that.
     fn excerpt(&self, place: Place) -> (String, u32) {
-        const WIDTH: usize = 160;
-        let line = self.line(place.line as usize);
+        const WIDTH: u32 = 160;
+        const BEFORE: u32 = 60;
         let column = place.column.max(1);
-        (
-            line.chars()
-                .take(WIDTH.max(column as usize + 40))
-                .map(|c| match c {
-                    '\t' => '␉',
-                    c if c.is_control() => '·',
-                    c => c,
-                })
-                .collect(),
-            column,
-        )
+        let cut = if column > 10 * WIDTH { column - BEFORE } else { 0 };
+        let visible = |c: char| match c {
+            '\t' => '␉',
+            c if c.is_control() => '·',
+            c => c,
+        };
+        let line = self.line(place.line as usize).chars().skip(cut as usize).take((column - cut).max(WIDTH) as usize + 40);
+        let dots = if cut > 0 { "…" } else { "" };
+        (dots.chars().chain(line.map(visible)).collect(), cut.saturating_sub(1))
+    }
+}
+
+/// A text that may quote the state, cut to what a person can read.
+fn shown(text: impl Into<String>) -> String {
+    const LONGEST: usize = 500;
+    let text = text.into();
+    match text.char_indices().nth(LONGEST) {
+        // What stands at the end says what is wrong with what is quoted before.
+        Some((cut, _)) => {
+            let rest: Vec<char> = text[cut..].chars().rev().take(LONGEST / 2).collect();
+            format!("{} … {}", &text[..cut], rest.into_iter().rev().collect::<String>())
+        }
+        None => text,
     }
 }
 
@@ -135,15 +151,16 @@ impl Problem {
             line: 0,
             column: 0,
             length: 0,
-            text: String::new(),
-            message: message.into(),
+            text: Box::default(),
+            shift: 0,
+            message: shown(message),
             help: None,
         }
     }
 
     /// Says what to do.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shown(help).into());
         self
     }
 

@@ -13,8 +13,12 @@ use super::problem::{Problem, SourceText};
 
 /// Nesting beyond this is refused; no document of drover needs a tenth of it.
 const MAX_DEPTH: usize = 64;
-/// Values that the aliases of one file may expand to.
+/// Keys and values of one file; ten thousand documents have a tenth of it.
+const MAX_VALUES: usize = 1_000_000;
+/// Values that the aliases of one file may expand to, and values that its anchors may keep; a long text counts as several.
 const MAX_ALIASED: usize = 100_000;
+/// Problems of one file after which the rest is left unsaid.
+pub(super) const MAX_FILE_PROBLEMS: usize = 1000;
 /// Keys given twice after which a document is given up.
 const MAX_DUPLICATES: usize = 100;
 
@@ -87,14 +91,6 @@ impl Mark {
         self.place(path)
     }
 
-    fn size(&self) -> usize {
-        1 + match &self.parts {
-            Parts::None => 0,
-            Parts::Sequence(elements) => elements.iter().map(Mark::size).sum(),
-            Parts::Mapping(entries) => entries.iter().map(|(_, _, mark)| mark.size()).sum(),
-        }
-    }
-
     fn depth(&self) -> usize {
         1 + match &self.parts {
             Parts::None => 0,
@@ -111,6 +107,16 @@ pub struct Marked {
     pub value: Value,
     /// Where it and its parts stand.
     pub mark: Mark,
+}
+
+/// How much room a value takes, in short values.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => 1 + text.len() / 64,
+        Value::Sequence(values) => 1 + values.iter().map(weight).sum::<usize>(),
+        Value::Mapping(entries) => 1 + entries.iter().map(|(key, value)| weight(key) + weight(value)).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 /// A collection that is not closed yet.
@@ -157,9 +163,11 @@ pub fn read(source: &SourceText, problems: &mut Vec<Problem>) -> Vec<Marked> {
         };
         problems.push(failure);
         problems.append(&mut reader.problems);
-        let aliased = reader.aliased;
-        reader = Reader::new(source);
-        reader.aliased = aliased;
+        let (values, anchored, aliased) = (reader.values, reader.anchored, reader.aliased);
+        if values > MAX_VALUES || problems.len() >= MAX_FILE_PROBLEMS {
+            return documents;
+        }
+        reader = Reader { values, anchored, aliased, ..Reader::new(source) };
         match parser.proceed_next_document() {
             Ok(true) => {}
             Ok(false) | Err(_) => return documents,
@@ -181,17 +189,25 @@ struct Reader<'s> {
     open: Vec<Open>,
     root: Option<Marked>,
     anchors: HashMap<usize, Marked>,
+    values: usize,
+    anchored: usize,
     aliased: usize,
     problems: Vec<Problem>,
 }
 
 impl<'s> Reader<'s> {
     fn new(source: &'s SourceText) -> Self {
-        Self { source, open: Vec::new(), root: None, anchors: HashMap::new(), aliased: 0, problems: Vec::new() }
+        let (open, anchors, problems) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { source, open, root: None, anchors, values: 0, anchored: 0, aliased: 0, problems }
     }
 
     fn accept(&mut self, event: Event<'_>, span: Span) -> Result<Progress, Box<Problem>> {
         let place = place_of(&span);
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            let message = format!("the file has more than {MAX_VALUES} keys and values");
+            return Err(self.error("file-size", place, message).help("split it into several files").into());
+        }
         match event {
             Event::DocumentStart(..) => {
                 self.root = None;
@@ -204,9 +220,7 @@ impl<'s> Reader<'s> {
             Event::Scalar(text, style, anchor, tag) => {
                 if let Some(Open::Mapping { key: key @ None, .. }) = self.open.last_mut() {
                     *key = Some((text.as_ref().into(), place));
-                    if anchor != 0 {
-                        self.anchors.insert(anchor, scalar_at(Value::String(text.into_owned()), place));
-                    }
+                    self.remember(anchor, &scalar_at(Value::String(text.into_owned()), place))?;
                     return Ok(Progress::Open);
                 }
                 let value = self.scalar(&text, style, tag.as_deref(), place)?;
@@ -250,9 +264,7 @@ impl<'s> Reader<'s> {
                 .into());
         }
         if self.open.len() >= MAX_DEPTH {
-            return Err(self
-                .error("yaml-depth", place, format!("values are nested more than {MAX_DEPTH} deep"))
-                .into());
+            return Err(self.too_deep(place).into());
         }
         match tag {
             Some(tag) if !matches!(tag.core_suffix(), Some("map" | "seq")) => Err(self.bad_tag(tag, place).into()),
@@ -278,23 +290,38 @@ impl<'s> Reader<'s> {
         let Some(target) = self.anchors.get(&anchor) else {
             return Err(self.error("yaml-alias", place, "the alias stands inside the value that it names").into());
         };
-        self.aliased += target.mark.size();
+        if self.open.len() + target.mark.depth() > MAX_DEPTH {
+            return Err(self.too_deep(place).into());
+        }
+        let target = target.clone();
+        self.aliased += weight(&target.value);
         if self.aliased > MAX_ALIASED {
+            let message = format!("the aliases of this file expand to more than {MAX_ALIASED} values");
             return Err(self
-                .error(
-                    "yaml-alias",
-                    place,
-                    format!("the aliases of this file expand to more than {MAX_ALIASED} values"),
-                )
+                .error("yaml-alias", place, message)
                 .help("write the values out, or use fewer aliases")
                 .into());
         }
-        if self.open.len() + target.mark.depth() > MAX_DEPTH {
-            return Err(self
-                .error("yaml-depth", place, format!("values are nested more than {MAX_DEPTH} deep"))
-                .into());
+        Ok(target)
+    }
+
+    /// Keeps a value for the aliases of its anchor; 0 is none.
+    fn remember(&mut self, anchor: usize, marked: &Marked) -> Result<(), Box<Problem>> {
+        if anchor == 0 {
+            return Ok(());
         }
-        Ok(target.clone())
+        // Anchors inside anchors keep the same values several times.
+        self.anchored += weight(&marked.value);
+        if self.anchored > MAX_ALIASED {
+            let message = format!("the anchors of this file keep more than {MAX_ALIASED} values");
+            return Err(self.error("yaml-alias", marked.mark.place, message).help("use fewer anchors").into());
+        }
+        self.anchors.insert(anchor, marked.clone());
+        Ok(())
+    }
+
+    fn too_deep(&self, place: Place) -> Problem {
+        self.error("yaml-depth", place, format!("values are nested more than {MAX_DEPTH} deep"))
     }
 
     fn close(&mut self) -> Result<(), Box<Problem>> {
@@ -315,9 +342,7 @@ impl<'s> Reader<'s> {
     }
 
     fn place_value(&mut self, marked: Marked, anchor: usize) -> Result<(), Box<Problem>> {
-        if anchor != 0 {
-            self.anchors.insert(anchor, marked.clone());
-        }
+        self.remember(anchor, &marked)?;
         match self.open.last_mut() {
             None => self.root = Some(marked),
             Some(Open::Sequence { values, marks, .. }) => {
@@ -348,6 +373,9 @@ impl<'s> Reader<'s> {
     fn syntax_error(&self, error: &granit_parser::ScanError) -> Problem {
         let at = error.marker();
         let place = Place { line: at.line() as u32, column: at.col() as u32 + 1, length: 1 };
+        if error.info() == "recursion limit exceeded" {
+            return self.too_deep(place);
+        }
         let line = self.source.line(at.line());
         let problem = self.error("yaml-syntax", place, format!("this is not YAML: {}", error.info()));
         if line.trim_start_matches(' ').starts_with('\t') {
@@ -489,8 +517,13 @@ mod tests {
             }))
             .collect();
         assert_eq!(rules(&bomb), ["yaml-alias"]);
-        assert_eq!(rules(&"[".repeat(100_000)), ["yaml-syntax"]);
-        assert_eq!(rules(&(0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>()), ["yaml-syntax"]);
+        let (long, nested) = ("x".repeat(1 << 20), |n| format!("{}&a{n} [", " ".repeat(n)));
+        assert_eq!(rules(&format!("a: &a {long}\nb: [{}]", ["*a"; 9].join(", "))), ["yaml-alias"]);
+        let anchors: String = (0..50).map(nested).collect();
+        assert_eq!(rules(&format!("{anchors}{}{}", "x,".repeat(10_000), "]".repeat(50))), ["yaml-alias"]);
+        assert_eq!(rules(&"- a\n".repeat(1_100_000)), ["file-size"]);
+        assert_eq!(rules(&"[".repeat(100_000)), ["yaml-depth"]);
+        assert_eq!(rules(&(0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>()), ["yaml-depth"]);
         assert_eq!(rules("a: &a [*a]"), ["yaml-alias"]);
         assert_eq!(rules("a: !!python/object:os.system x"), ["yaml-tag"]);
         assert_eq!(rules("a: 1\na: 2"), ["duplicate-key"]);

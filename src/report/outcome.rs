@@ -1,5 +1,6 @@
 //! What became of a plan, as text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::group::fold_names;
@@ -46,12 +47,14 @@ fn cluster_text(text: &mut String, outcome: &ClusterOutcome) {
         );
         let _ = writeln!(text, "  {}", paint(STYLES.change, line));
     }
+    // Nodes that failed for the same reason are told together.
+    let mut causes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for failed in &outcome.failed {
-        let _ = writeln!(
-            text,
-            "  {}",
-            paint(STYLES.remove, format!("failed {}: {}", clean(&failed.node), clean(&failed.cause)))
-        );
+        causes.entry(&failed.cause).or_default().push(&failed.node);
+    }
+    for (cause, nodes) in causes {
+        let line = format!("failed {}: {}", clean(&fold_names(nodes)), clean(cause));
+        let _ = writeln!(text, "  {}", paint(STYLES.remove, line));
     }
     if let Some(hint) = outcome.failed.iter().find_map(|failed| failed.hint.as_ref()) {
         let _ = writeln!(text, "  {}", paint(STYLES.dim, format!("hint: {}", clean(hint))));

@@ -83,7 +83,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     }
     others_text(text, cluster, view);
     for refusal in &cluster.refusals {
-        refusal_text(text, refusal);
+        refusal_text(text, refusal, cluster.mode);
     }
 }
 
@@ -164,10 +164,12 @@ fn others_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     }
 }
 
-fn refusal_text(text: &mut String, refusal: &Refusal) {
+fn refusal_text(text: &mut String, refusal: &Refusal, mode: Mode) {
     const SHOWN: usize = 12;
     let title = match &refusal.allowed {
         Some(by) => paint(STYLES.change, format!("! {} is allowed ({})", refusal.guard, clean(by))),
+        // What is only observed is never applied, and so never refused.
+        None if mode == Mode::Observe => paint(STYLES.dim, format!("! would be refused by {}", refusal.guard)),
         None => paint(STYLES.remove, format!("! refused by {}", refusal.guard)),
     };
     let _ = writeln!(text, "  {title}: {}", clean(&refusal.message));
@@ -177,7 +179,7 @@ fn refusal_text(text: &mut String, refusal: &Refusal) {
     if refusal.details.len() > SHOWN {
         let _ = writeln!(text, "      … and {} more", refusal.details.len() - SHOWN);
     }
-    if refusal.allowed.is_none() {
+    if refusal.allowed.is_none() && mode == Mode::Enforce {
         let hint = format!(
             "if this is meant: --allow {0}, or an `allow` entry for {0} in the Cluster document",
             refusal.guard

@@ -23,12 +23,19 @@ pub fn problems_text(problems: &[Problem], folder: &str) -> String {
             _ => {
                 let byte =
                     |column: u32| line.char_indices().nth(column as usize).map_or(line.len(), |(index, _)| index);
-                let column = problem.column - 1;
+                let column = (problem.column - 1).saturating_sub(problem.shift);
                 let span = byte(column)..byte(column + problem.length.max(1));
                 let annotation = AnnotationKind::Primary.span(span);
-                let snippet =
-                    Snippet::source(line.clone()).line_start(problem.line as usize).path(path).annotation(annotation);
-                Group::with_title(title).element(snippet)
+                let snippet = Snippet::source(line.clone()).line_start(problem.line as usize).annotation(annotation);
+                match problem.shift {
+                    0 => Group::with_title(title).element(snippet.path(path)),
+                    _ => {
+                        let place = Origin::path(path).line(problem.line as usize);
+                        Group::with_title(title)
+                            .element(place.char_column(problem.column as usize))
+                            .element(snippet)
+                    }
+                }
             }
         };
         let group = match &problem.help {

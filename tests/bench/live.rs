@@ -2,6 +2,14 @@
 //!
 //! Prints a Markdown table of medians. `cargo bench --bench live`; ROUNDS sets how often (default 7).
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark drives the world outside, and gives up where that fails"
+)]
+
 #[allow(dead_code, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/control_plane/mod.rs"]
 mod control_plane;

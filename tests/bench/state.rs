@@ -1,5 +1,13 @@
 //! Reading, checking and planning 10,000 Node documents from a git revision, cold and after a change of ten files.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark drives the world outside, and gives up where that fails"
+)]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -2,10 +2,12 @@
 
 mod blame;
 mod credentials;
+mod links;
 mod remote;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 use rayon::prelude::*;
@@ -14,7 +16,7 @@ pub use blame::Blamer;
 pub use credentials::Credentials;
 pub use remote::{Fetched, fetch, forget};
 
-use super::files::{Listing, StateFile, is_state_file, link_problem, normalized};
+use super::files::{self, Listing, StateFile, is_state_file};
 use crate::error::Failure;
 use crate::manifest::Problem;
 use crate::manifest::decode::MAX_FILE;
@@ -146,7 +148,7 @@ impl Git {
     }
 
     fn entries(&self, at: &Revision) -> Result<Entries, Failure> {
-        let (mut files, mut problems) = (Vec::new(), Vec::new());
+        let (mut found, mut problems) = (Vec::new(), Vec::new());
         let read = |error: git2::Error| failed(format!("cannot read commit {}", at.commit), &error);
         let root = self.repository.find_commit(at.commit).and_then(|commit| commit.tree()).map_err(read)?;
         let tree = if at.folder.as_os_str().is_empty() {
@@ -161,43 +163,39 @@ impl Git {
                     .hint("name the folder of the state with --state")
             })?
         };
+        let (mut entries, mut links) = (0, Vec::new());
         let walked = tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
+            if entry.name_bytes().starts_with(b".") {
+                return TreeWalkResult::Skip;
+            }
+            entries += 1;
+            if entries > files::MAX_ENTRIES {
+                return TreeWalkResult::Abort;
+            }
             let Ok(part) = entry.name() else {
-                let shown = format!("{folder}{}", String::from_utf8_lossy(entry.name_bytes()));
-                problems
-                    .push(Problem::of_file("file-name", shown, "the name of the file is not UTF-8").help("rename it"));
+                problems.push(files::bad_name(format!("{folder}{}", String::from_utf8_lossy(entry.name_bytes()))));
                 return TreeWalkResult::Skip;
             };
             let name = format!("{folder}{part}");
             match (entry.kind(), entry.filemode()) {
-                _ if part.starts_with('.') => return TreeWalkResult::Skip,
-                (Some(ObjectType::Blob), LINK) => problems.extend(self.outside(&name, entry.id(), &at.folder)),
-                (Some(ObjectType::Blob), _) if is_state_file(&name) => files.push((name, entry.id())),
-                (_, SUBMODULE) => problems.push(
-                    Problem::of_file("submodule", name, "the state holds a submodule, which drover does not read")
-                        .help("move the files into the repository itself"),
-                ),
+                (Some(ObjectType::Blob), LINK) => links.push((name, entry.id())),
+                (Some(ObjectType::Blob), _) if is_state_file(&name) => found.push((name, entry.id())),
+                (_, SUBMODULE) => problems.push(files::submodule(name)),
+                (Some(ObjectType::Tree), _) if folder.matches('/').count() >= files::MAX_DEPTH => {
+                    problems.push(files::too_deep(name));
+                    return TreeWalkResult::Skip;
+                }
                 _ => {}
             }
             TreeWalkResult::Ok
         });
-        walked.map_err(read)?;
-        Ok((files, problems))
-    }
-
-    /// A link is judged by where it leads by name; what it leads to inside the state is read anyway.
-    fn outside(&self, name: &str, id: Oid, folder: &Path) -> Option<Problem> {
-        let blob = self.repository.find_blob(id).ok()?;
-        let target = String::from_utf8_lossy(blob.content()).into_owned();
-        let from = Path::new(name).parent().unwrap_or(Path::new(""));
-        match normalized(&from.join(&target)) {
-            Some(_) if !Path::new(&target).is_absolute() => None,
-            _ if !is_state_file(name) && !target.ends_with('/') && Path::new(name).extension().is_some() => None,
-            _ => Some(link_problem(
-                &folder.join(name).strip_prefix(folder).unwrap_or(Path::new(name)).display().to_string(),
-                &target,
-            )),
+        if entries > files::MAX_ENTRIES {
+            return Ok((Vec::new(), vec![files::too_many()]));
         }
+        walked.map_err(read)?;
+        let links = links.into_iter().filter(|(name, _)| files::link_matters(name));
+        problems.extend(links.filter_map(|(name, id)| links::misleading(&self.repository, &tree, &name, id)));
+        Ok((found, problems))
     }
 
     /// Reads the state files of a revision; those that `known` already has are listed without content,
@@ -208,10 +206,11 @@ impl Git {
         known: impl Fn(&str, Oid) -> Option<Arc<str>> + Sync,
     ) -> Result<Listing, Failure> {
         let (entries, problems) = self.entries(at)?;
+        let taken = AtomicUsize::new(0);
         let read_one = |repository: Result<&Repository, &git2::Error>, (name, id): (String, Oid)| match known(&name, id)
         {
             Some(name) => Ok(StateFile { name, id, bytes: Vec::new() }),
-            None => read_blob(repository, name, id),
+            None => read_blob(repository, name, id, &taken),
         };
         let new = entries.iter().filter(|(name, id)| known(name, *id).is_none()).take(WORTH_THREADS).count();
         let read: Vec<Result<StateFile, Problem>> = if new < WORTH_THREADS {
@@ -230,6 +229,10 @@ impl Git {
                 Ok(file) => listing.files.push(file),
                 Err(problem) => listing.problems.push(problem),
             }
+        }
+        if taken.into_inner() > files::MAX_STATE {
+            listing.files.clear();
+            listing.problems.push(files::too_large());
         }
         Ok(listing)
     }
@@ -254,7 +257,13 @@ impl Git {
     }
 }
 
-fn read_blob(repository: Result<&Repository, &git2::Error>, name: String, id: Oid) -> Result<StateFile, Problem> {
+/// Reads a blob, as long as all that were `taken` together are not too much.
+fn read_blob(
+    repository: Result<&Repository, &git2::Error>,
+    name: String,
+    id: Oid,
+    taken: &AtomicUsize,
+) -> Result<StateFile, Problem> {
     let unreadable = |error: &git2::Error| {
         Problem::of_file("unreadable", name.clone(), format!("cannot be read: {}", error.message()))
     };
@@ -264,7 +273,9 @@ fn read_blob(repository: Result<&Repository, &git2::Error>, name: String, id: Oi
         let message = format!("the file has {} MiB; drover reads at most {} MiB", size >> 20, MAX_FILE >> 20);
         return Err(Problem::of_file("file-size", name, message).help("split it into several files"));
     }
-    let bytes = repository.find_blob(id).map_err(|error| unreadable(&error))?.content().to_vec();
+    let fits = taken.fetch_add(size, Ordering::Relaxed) + size <= files::MAX_STATE;
+    let blob = fits.then(|| repository.find_blob(id)).transpose().map_err(|error| unreadable(&error))?;
+    let bytes = blob.map(|blob| blob.content().to_vec()).unwrap_or_default();
     Ok(StateFile { name: name.into(), id, bytes })
 }
 
