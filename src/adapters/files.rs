@@ -94,7 +94,8 @@ pub fn read(root: &Path) -> Result<Listing, Failure> {
         .map_err(|error| Failure::caused(format!("cannot read the state folder {shown}"), &error))?;
     let (mut listing, mut found) = (Listing::default(), Vec::new());
     let (mut entries, mut size) = (0, 0);
-    let mut walk = WalkDir::new(&real).sort_by_file_name().into_iter().filter_entry(|e| e.depth() == 0 || !is_hidden(e));
+    let mut walk =
+        WalkDir::new(&real).sort_by_file_name().into_iter().filter_entry(|e| e.depth() == 0 || !is_hidden(e));
     while let Some(entry) = walk.next() {
         let entry = match entry {
             Ok(entry) => entry,

@@ -121,7 +121,8 @@ impl SourceText {
             c if c.is_control() => '·',
             c => c,
         };
-        let line = self.line(place.line as usize).chars().skip(cut as usize).take((column - cut).max(WIDTH) as usize + 40);
+        let line =
+            self.line(place.line as usize).chars().skip(cut as usize).take((column - cut).max(WIDTH) as usize + 40);
         let dots = if cut > 0 { "…" } else { "" };
         (dots.chars().chain(line.map(visible)).collect(), cut.saturating_sub(1))
     }

@@ -31,9 +31,7 @@ pub fn problems_text(problems: &[Problem], folder: &str) -> String {
                     0 => Group::with_title(title).element(snippet.path(path)),
                     _ => {
                         let place = Origin::path(path).line(problem.line as usize);
-                        Group::with_title(title)
-                            .element(place.char_column(problem.column as usize))
-                            .element(snippet)
+                        Group::with_title(title).element(place.char_column(problem.column as usize)).element(snippet)
                     }
                 }
             }

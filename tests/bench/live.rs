@@ -5,6 +5,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::print_stderr,
     clippy::print_stdout,
     missing_docs,
     reason = "a benchmark drives the world outside, and gives up where that fails"
@@ -82,11 +83,20 @@ fn state(folder: &Path, names: &[String], kubeconfig: &Path) {
         fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
         fs::write(path, text).expect("a file");
     };
-    write("clusters/prod.yaml", format!("{head}Cluster\nmetadata: {{name: prod}}\nspec: {{connection: {{kubeconfig: {}}}}}\n", kubeconfig.display()));
+    write(
+        "clusters/prod.yaml",
+        format!(
+            "{head}Cluster\nmetadata: {{name: prod}}\nspec: {{connection: {{kubeconfig: {}}}}}\n",
+            kubeconfig.display()
+        ),
+    );
     group(folder, "start");
     for name in names {
         let spec = "{group: ads, shareable: true, devices: {cpu: true, gpu: true}, workloads: [train]}";
-        write(&format!("nodes/prod/{name}.yaml"), format!("{head}Node\nmetadata: {{name: {name}, cluster: prod}}\nspec: {spec}\n"));
+        write(
+            &format!("nodes/prod/{name}.yaml"),
+            format!("{head}Node\nmetadata: {{name: {name}, cluster: prod}}\nspec: {spec}\n"),
+        );
     }
 }
 
@@ -100,7 +110,11 @@ fn group(folder: &Path, org: &str) {
 
 fn commit(folder: &Path) {
     for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "state"]] {
-        let run = Command::new("git").current_dir(folder).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments).output();
+        let run = Command::new("git")
+            .current_dir(folder)
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(arguments)
+            .output();
         assert!(run.expect("git runs").status.success(), "git {arguments:?}");
     }
 }
@@ -112,8 +126,12 @@ fn main() {
     let kubeconfig = plane.kubeconfig(Role::Admin);
     plane.create_nodes(specs);
     let listed: serde_json::Value = plane.get("/api/v1/nodes");
-    let names: Vec<String> =
-        listed["items"].as_array().expect("nodes").iter().map(|node| node["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
+    let names: Vec<String> = listed["items"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .map(|node| node["metadata"]["name"].as_str().expect("a name").to_owned())
+        .collect();
     assert_eq!(names.len(), NODES);
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -161,5 +179,8 @@ fn main() {
     println!("| `drover apply --yes` | {} |", seconds(drover_apply));
     println!("\n- plan: {:.1} times faster than kubectl diff (at least 30 wanted)", times_faster(diff, plan));
     println!("- plan: bound of 1.5 × list + 50 ms = {}", seconds(list.mul_f64(1.5) + Duration::from_millis(50)));
-    println!("- apply: {:.1} times faster than kubectl apply (at least 3 wanted)", times_faster(kubectl_apply, drover_apply));
+    println!(
+        "- apply: {:.1} times faster than kubectl apply (at least 3 wanted)",
+        times_faster(kubectl_apply, drover_apply)
+    );
 }

@@ -48,7 +48,10 @@ fn data_flows_one_way() {
         let inside = path.strip_prefix(source_folder()).expect("below src").to_path_buf();
         let room = inside.iter().next().expect("a part").to_string_lossy().trim_end_matches(".rs").to_owned();
         let Some(may_use) = allowed.get(room.as_str()) else {
-            assert!(["lib", "main"].contains(&room.as_str()), "{room} has no place in the architecture: add it to MAY_USE");
+            assert!(
+                ["lib", "main"].contains(&room.as_str()),
+                "{room} has no place in the architecture: add it to MAY_USE"
+            );
             continue;
         };
         for used in code_of(&path).split("crate::").skip(1) {

@@ -31,7 +31,9 @@ fn the_example_state_has_a_meaningful_plan() {
 
 #[test]
 fn focused_examples_show_what_they_say() {
-    for (name, code) in [("one-machine", 0), ("expansion", 0), ("several-groups", 0), ("several-clusters", 0), ("guarded", 3)] {
+    for (name, code) in
+        [("one-machine", 0), ("expansion", 0), ("several-groups", 0), ("several-clusters", 0), ("guarded", 3)]
+    {
         let state = format!("examples/{name}/state");
         drover(root(), ["validate", "--state", &state]).expect(0);
         let plan = drover(root(), ["plan", "--no-blame", "--state", &state]).expect(code);
@@ -43,7 +45,8 @@ fn focused_examples_show_what_they_say() {
 
 #[test]
 fn invalid_examples_get_their_messages() {
-    let mut folders: Vec<_> = fs::read_dir(root().join("examples/invalid")).expect("examples").map(|e| e.expect("an entry").path()).collect();
+    let mut folders: Vec<_> =
+        fs::read_dir(root().join("examples/invalid")).expect("examples").map(|e| e.expect("an entry").path()).collect();
     folders.sort();
     assert!(folders.len() >= 18, "{folders:?}");
     for folder in folders.iter().filter(|folder| folder.is_dir()) {

@@ -19,7 +19,8 @@ impl Chance {
 }
 
 fn seeds(folder: &Path) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let mut seeds = Vec::new();
     for path in paths {
@@ -37,8 +38,28 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
 
 /// Pieces that YAML and drover give a meaning to.
 const PIECES: [&str; 22] = [
-    "\n---\n", "\n...\n", ": ", "- ", "[", "]", "{", "}", "&a ", "*a", "<<: *a\n", "!!str ", "|\n", ">-\n", "\t", "\r\n", "\u{feff}", "'", "\"", "#",
-    "spec: null\n", "9999999999999999999999",
+    "\n---\n",
+    "\n...\n",
+    ": ",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    "&a ",
+    "*a",
+    "<<: *a\n",
+    "!!str ",
+    "|\n",
+    ">-\n",
+    "\t",
+    "\r\n",
+    "\u{feff}",
+    "'",
+    "\"",
+    "#",
+    "spec: null\n",
+    "9999999999999999999999",
 ];
 
 fn mutate(bytes: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {

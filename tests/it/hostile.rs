@@ -67,7 +67,11 @@ impl Verdict {
     fn refused(&self, rule: &str, file: &str, line: u64, says: &str) {
         assert!(!self.valid && self.problems.len() == 1, "{self:#?}");
         let problem = &self.problems[0];
-        assert_eq!((&problem["rule"], &problem["file"], &problem["line"]), (&rule.into(), &file.into(), &line.into()), "{problem:#}");
+        assert_eq!(
+            (&problem["rule"], &problem["file"], &problem["line"]),
+            (&rule.into(), &file.into(), &line.into()),
+            "{problem:#}"
+        );
         let message = format!("{} {}", problem["message"], problem["help"]);
         assert!(message.contains(says), "{says:?} is not said:\n{problem:#}");
     }

@@ -1,6 +1,15 @@
 //! One binary for all integration tests. Every test runs the real `drover` in a hermetic environment; those in `live`
 //! run it against real API servers.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    reason = "tests drive the world outside, and give up where that fails"
+)]
+
 mod architecture;
 mod examples;
 mod fuzz;

@@ -12,7 +12,9 @@ fn root() -> &'static Path {
 #[test]
 fn help_is_good_enough_to_need_no_manual() {
     insta::assert_snapshot!("help", drover(root(), ["--help"]).expect(0).out);
-    for command in ["validate", "plan", "diff", "apply", "status", "explain", "import", "snapshot", "schema", "completions"] {
+    for command in
+        ["validate", "plan", "diff", "apply", "status", "explain", "import", "snapshot", "schema", "completions"]
+    {
         insta::assert_snapshot!(format!("help-{command}"), drover(root(), [command, "--help"]).expect(0).out);
     }
 }
@@ -37,7 +39,11 @@ fn troubled() -> State {
          - {kind: Pod, metadata: {name: db-0, namespace: infra}, spec: {nodeName: n-1, nodeSelector: {mysql: 'true'}}, status: {phase: Running}}\n",
     );
     state.cluster("prod", "{file: ../live.yaml}").cluster("lost", "{file: ../nowhere.yaml}").group("ads").group("web");
-    state.node("prod", "n-1", "{group: web, devices: {cpu: true}}").node("prod", "n-2", "{group: ads}").node("prod", "n-3", "{group: web}");
+    state.node("prod", "n-1", "{group: web, devices: {cpu: true}}").node("prod", "n-2", "{group: ads}").node(
+        "prod",
+        "n-3",
+        "{group: web}",
+    );
     state
 }
 
@@ -45,7 +51,9 @@ fn without_revision(text: &str) -> String {
     let mut settings = Vec::new();
     for line in text.lines() {
         let line = match line.find("looked at ") {
-            Some(at) => format!("{}looked at TIME{}", &line[..at], line[at..].find(". <").map_or("", |end| &line[at + end..])),
+            Some(at) => {
+                format!("{}looked at TIME{}", &line[..at], line[at..].find(". <").map_or("", |end| &line[at + end..]))
+            }
             None => line.to_owned(),
         };
         settings.push(line);
@@ -81,7 +89,9 @@ fn a_comment_on_a_pull_request_is_never_too_long_and_shows_the_worst_first() {
         let mut nodes = String::new();
         for node in 0..60 {
             // Every node differs from every other, so that none can be shown together.
-            live += &format!("- {{kind: Node, metadata: {{name: n-{node}, labels: {{mysql: 'true', rack: old-{node}}}}}}}\n");
+            live += &format!(
+                "- {{kind: Node, metadata: {{name: n-{node}, labels: {{mysql: 'true', rack: old-{node}}}}}}}\n"
+            );
             nodes += &format!(
                 "---\napiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: n-{node}, cluster: {name}}}\nspec: {{group: ads, labels: {{rack: r-{node}}}{}}}\n",
                 if cluster == 39 { "" } else { ", platform: [mysql]" }
@@ -96,14 +106,18 @@ fn a_comment_on_a_pull_request_is_never_too_long_and_shows_the_worst_first() {
     assert_eq!(markdown.matches("<details").count(), markdown.matches("</details>").count());
     assert_eq!(markdown.matches("<details").count(), 40, "every cluster keeps its heading");
     let first = markdown.find("<details").expect("a block");
-    assert!(markdown[first..].starts_with("<details open><summary><b>c-39</b>"), "the cluster that loses a role comes first");
+    assert!(
+        markdown[first..].starts_with("<details open><summary><b>c-39</b>"),
+        "the cluster that loses a role comes first"
+    );
     assert!(markdown.contains("more node"), "what is cut is counted");
     assert!(markdown.trim_end().ends_with("`drover plan --format html`._"), "and where the rest is");
 }
 
 #[test]
 fn problems_become_annotations_on_a_pull_request() {
-    let out = drover(root(), ["validate", "--state", "examples/invalid/unknown-field", "--format", "github"]).expect(1).out;
+    let out =
+        drover(root(), ["validate", "--state", "examples/invalid/unknown-field", "--format", "github"]).expect(1).out;
     insta::assert_snapshot!("validate-github", out);
 }
 

@@ -30,7 +30,15 @@ fn tour(readme: &str) -> Vec<(String, String)> {
 fn plain(text: &str) -> String {
     let is_id = |word: &str| word.len() == 10 && word.chars().all(|c| c.is_ascii_hexdigit());
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
-    words.map(|word| if is_id(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())) { "COMMIT ".to_owned() } else { word.to_owned() }).collect()
+    words
+        .map(|word| {
+            if is_id(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())) {
+                "COMMIT ".to_owned()
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect()
 }
 
 fn bash(folder: &Path, command: &str) -> String {

@@ -40,7 +40,9 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 fn documents(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).expect("a file");
     let documents = serde_yaml::Deserializer::from_str(&text);
-    documents.map(|document| Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
+    documents
+        .map(|document| Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        .collect()
 }
 
 #[test]
@@ -48,14 +50,18 @@ fn schemas_are_up_to_date() {
     let fresh = tempfile::tempdir().expect("a folder");
     drover(fresh.path(), ["schema", "--out", "."]).expect(0);
     let names = |folder: &Path| {
-        let mut names: Vec<_> = fs::read_dir(folder).expect("schemas").map(|entry| entry.expect("an entry").file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).expect("schemas").map(|entry| entry.expect("an entry").file_name()).collect();
         names.sort();
         names
     };
     assert_eq!(names(&root().join("schemas")), names(fresh.path()), "run: cargo run -- schema --out schemas");
     for name in names(fresh.path()) {
         let read = |folder: &Path| fs::read_to_string(folder.join(&name)).expect("a schema");
-        assert!(read(&root().join("schemas")) == read(fresh.path()), "{name:?} is out of date; run: cargo run -- schema --out schemas");
+        assert!(
+            read(&root().join("schemas")) == read(fresh.path()),
+            "{name:?} is out of date; run: cargo run -- schema --out schemas"
+        );
     }
 }
 
@@ -63,13 +69,16 @@ fn schemas_are_up_to_date() {
 fn every_example_names_its_schema_and_fits_it() {
     let state = validator("state");
     let mut states = vec![root().join("state")];
-    let examples = fs::read_dir(root().join("examples")).expect("examples").map(|entry| entry.expect("an entry").path());
+    let examples =
+        fs::read_dir(root().join("examples")).expect("examples").map(|entry| entry.expect("an entry").path());
     states.extend(examples.map(|path| path.join("state")).filter(|path| path.is_dir()));
     assert!(states.len() >= 6, "{states:?}");
     for path in states.iter().flat_map(|state| yaml_files(state)) {
         let text = fs::read_to_string(&path).expect("a file");
         let line = text.lines().next().unwrap_or_default();
-        let schema = line.strip_prefix("# yaml-language-server: $schema=").unwrap_or_else(|| panic!("{} names no schema", path.display()));
+        let schema = line
+            .strip_prefix("# yaml-language-server: $schema=")
+            .unwrap_or_else(|| panic!("{} names no schema", path.display()));
         let named = path.parent().expect("a folder").join(schema);
         assert!(named.is_file(), "{} names {schema}, which is not there", path.display());
         let whole = documents(&path);
@@ -87,7 +96,11 @@ fn schemas_refuse_what_drover_refuses() {
     let state = validator("state");
     for name in ["unknown-field", "wrong-type", "unknown-kind", "bad-label", "bad-path"] {
         let folder = root().join("examples/invalid").join(name);
-        let bad = yaml_files(&folder).iter().flat_map(|path| documents(path)).filter(|document| !state.is_valid(document)).count();
+        let bad = yaml_files(&folder)
+            .iter()
+            .flat_map(|path| documents(path))
+            .filter(|document| !state.is_valid(document))
+            .count();
         assert!(bad > 0, "the schema accepts every document of {name}");
     }
 }
@@ -106,5 +119,9 @@ fn what_drover_writes_fits_its_schemas() {
         assert_eq!(errors(&validator(schema), &written), [] as [String; 0], "{arguments:?}");
     }
     let applied = drover(root(), ["apply", "--yes", "--format", "json"]).expect(1).json();
-    assert_eq!(errors(&validator("apply"), &applied), [] as [String; 0], "a dump cannot be applied to, and the report says so");
+    assert_eq!(
+        errors(&validator("apply"), &applied),
+        [] as [String; 0],
+        "a dump cannot be applied to, and the report says so"
+    );
 }

@@ -155,7 +155,9 @@ fn pass_on(
     let (old, new) = (parent.tree()?, commit.tree()?);
     let mut options = exact();
     let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
-    if diff.deltas().any(|delta| delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))) {
+    if diff.deltas().any(|delta| {
+        delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))
+    }) {
         diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
     }
     let changed = changed(&diff);

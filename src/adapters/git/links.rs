@@ -46,7 +46,9 @@ fn follow(repository: &Repository, state: &Tree<'_>, link: &Path, target: &str) 
         let Ok(entry) = state.get_path(&at) else { return Led::Nowhere };
         if entry.filemode() == LINK {
             links += 1;
-            let Some(next) = text_of(repository, entry.id()).filter(|_| links <= MAX_LINKS) else { return Led::Nowhere };
+            let Some(next) = text_of(repository, entry.id()).filter(|_| links <= MAX_LINKS) else {
+                return Led::Nowhere;
+            };
             at.pop();
             ahead.extend(parts(Path::new(&next)));
         } else if entry.kind() != Some(ObjectType::Tree) && !ahead.is_empty() {

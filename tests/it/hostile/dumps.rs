@@ -38,7 +38,11 @@ fn unreachable(state: &State, says: &str) {
 #[test]
 fn a_dump_inside_the_state_is_no_document_of_it() {
     for path in ["live.yaml", "live/prod.yaml", "./live.yaml", "clusters/../live.yaml", "live.yml", "live.json"] {
-        let content = if path.ends_with("json") { r#"{"kind": "NodeList", "items": [{"metadata": {"name": "n0"}}]}"# } else { LIVE };
+        let content = if path.ends_with("json") {
+            r#"{"kind": "NodeList", "items": [{"metadata": {"name": "n0"}}]}"#
+        } else {
+            LIVE
+        };
         let state = dumped(path, content);
         let verdict = judge(&state);
         assert!(verdict.valid && verdict.documents == 2, "{path}: {verdict:#?}");
@@ -57,23 +61,43 @@ fn a_dump_may_be_larger_than_any_document() {
 
 #[test]
 fn a_dump_that_is_none_is_said_so() {
-    for content in ["", "# nothing\n", "a: b\n", "[1, 2]\n", "kind: NodeList\nitems: 5\n", "kind: Node\nmetadata: 5\n", "{\n", "\u{1}", "kind: NodeList\nitems: []\n"] {
+    for content in [
+        "",
+        "# nothing\n",
+        "a: b\n",
+        "[1, 2]\n",
+        "kind: NodeList\nitems: 5\n",
+        "kind: Node\nmetadata: 5\n",
+        "{\n",
+        "\u{1}",
+        "kind: NodeList\nitems: []\n",
+    ] {
         unreachable(&dumped("live.yaml", content), "live.yaml");
     }
     unreachable(&dumped("live.yaml", b"kind: \xff\n"), "live.yaml is not UTF-8");
     unreachable(&dumped("live.yaml", "[".repeat(100_000)), "live.yaml is not a dump");
     unreachable(&dumped("live.yaml", "{\"a\": ".repeat(100_000)), "live.yaml is not a dump");
     unreachable(&dumped("live.yaml", "- ".repeat(100_000)), "live.yaml is not a dump");
-    let bomb: String = (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))).collect();
+    let bomb: String =
+        (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))).collect();
     unreachable(&dumped("live.yaml", format!("a0: &a0 [x, x]\n{bomb}")), "live.yaml is not a dump");
 }
 
 #[test]
 fn live_names_and_values_reach_no_terminal_unfiltered() {
-    let state = dumped("live.yaml", format!("{LIVE}- metadata: {{name: \"esc\\e[13;37m\\u009b2J\", labels: {{org: \"\\e[13;37m\\u009b\\a\\u202e\"}}}}\n"));
-    state.write("state/live.yaml", state.read("state/live.yaml").replace("{name: n0}", "{name: n0, labels: {org: \"\\e[13;37m\\u009b\\a\"}}"));
+    let state = dumped(
+        "live.yaml",
+        format!(
+            "{LIVE}- metadata: {{name: \"esc\\e[13;37m\\u009b2J\", labels: {{org: \"\\e[13;37m\\u009b\\a\\u202e\"}}}}\n"
+        ),
+    );
+    state.write(
+        "state/live.yaml",
+        state.read("state/live.yaml").replace("{name: n0}", "{name: n0, labels: {org: \"\\e[13;37m\\u009b\\a\"}}"),
+    );
     for format in ["text", "json", "markdown", "html"] {
-        let ran = drover_within(LIMIT, state.root(), &["--color", "always", "plan", "--full", "--format", format]).expect(0);
+        let ran =
+            drover_within(LIMIT, state.root(), &["--color", "always", "plan", "--full", "--format", format]).expect(0);
         assert!(!ran.out.contains(super::MARK) || format == "json", "{format}: {:?}", ran.out);
         assert!(!ran.out.contains(['\u{9b}', '\u{7}']) && !ran.out.contains("\u{1b}[13"), "{format}: {:?}", ran.out);
     }

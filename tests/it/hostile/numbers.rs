@@ -12,7 +12,8 @@ fn a_file_of_100_megabytes_is_refused_unread() {
 
 #[test]
 fn ten_thousand_documents_in_one_file_work() {
-    let documents = (0..10_000).map(|n| format!("{}spec: {{devices: {{cpu: true}}}}\n---\n", NODE.replace("n1", &format!("m{n}"))));
+    let documents =
+        (0..10_000).map(|n| format!("{}spec: {{devices: {{cpu: true}}}}\n---\n", NODE.replace("n1", &format!("m{n}"))));
     judge(&with(documents.collect::<String>())).accepted(10_000);
 }
 
@@ -27,13 +28,23 @@ fn twenty_thousand_keys_given_twice_are_told_once_each_up_to_a_bound() {
         assert!(!verdict.valid && (1..=102).contains(&verdict.problems.len()), "{} problems", verdict.problems.len());
         assert_eq!(verdict.problems[0]["rule"], "duplicate-key", "{:#}", verdict.problems[0]);
     }
-    judge(&with(format!("{NODE}---\n{NODE}"))).refused("duplicate-name", "x.yaml", 7, "is defined twice; first in x.yaml:3");
+    judge(&with(format!("{NODE}---\n{NODE}"))).refused(
+        "duplicate-name",
+        "x.yaml",
+        7,
+        "is defined twice; first in x.yaml:3",
+    );
 }
 
 #[test]
 fn a_hundred_thousand_labels_on_a_node_are_too_many() {
     let labels = |count, value: &str| (0..count).map(|n| format!("    k{n}: {value}\n")).collect::<String>();
-    judge(&with(format!("{NODE}spec:\n  labels:\n{}", labels(100_000, "v")))).refused("too-many-labels", "x.yaml", 5, "1000");
+    judge(&with(format!("{NODE}spec:\n  labels:\n{}", labels(100_000, "v")))).refused(
+        "too-many-labels",
+        "x.yaml",
+        5,
+        "1000",
+    );
     let verdict = judge(&with(format!("{NODE}spec:\n  labels:\n{}", labels(10_000, "not a value"))));
     assert!(!verdict.valid && verdict.problems.len() <= 102, "{} problems", verdict.problems.len());
     let verdict = judge(&with(format!("{NODE}spec:\n{}", labels(10_000, "v").replace("    ", "  "))));
@@ -72,7 +83,8 @@ fn lines_and_values_of_a_megabyte_are_shown_cut() {
             assert!(length < 2_000, "{rule}: {field} has {length} bytes");
         }
     }
-    judge(&with(format!("{NODE}spec: {{hold: {{until: 2126-01-01, owner: {long}, reason: r}}}} # {long}\n"))).accepted(1);
+    judge(&with(format!("{NODE}spec: {{hold: {{until: 2126-01-01, owner: {long}, reason: r}}}} # {long}\n")))
+        .accepted(1);
 }
 
 #[test]

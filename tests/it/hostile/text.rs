@@ -17,7 +17,12 @@ fn a_byte_order_mark_and_line_ends_of_windows_are_no_problem() {
     judge(&with(NODE.replace('\n', "\r"))).accepted(1);
     let wrong = format!("\u{feff}{NODE}spec: {{grup: ads}}\n").replace('\n', "\r\n");
     judge(&with(wrong)).refused("unknown-field", "x.yaml", 4, "did you mean `group`?");
-    judge(&with(format!("{NODE}spec: {{grup: ads}}\n").replace('\n', "\r"))).refused("unknown-field", "x.yaml", 4, "`group`");
+    judge(&with(format!("{NODE}spec: {{grup: ads}}\n").replace('\n', "\r"))).refused(
+        "unknown-field",
+        "x.yaml",
+        4,
+        "`group`",
+    );
     let inside = judge(&with(format!("{NODE}---\n\u{feff}{}", NODE.replace("n1", "n2"))));
     assert!(inside.problems.len() <= 1, "{inside:#?}");
 }
@@ -34,7 +39,12 @@ fn encodings_other_than_utf_8_are_named() {
     judge(&with([NODE.as_bytes(), b"# caf\xe9\n"].concat())).refused("file-encoding", "x.yaml", 4, "byte 0xe9");
     judge(&with(b"\xff\xff\xff\xff")).refused("file-encoding", "x.yaml", 1, "byte 0xff");
     judge(&with([NODE.as_bytes(), b"\xed\xa0\x80\n"].concat())).refused("file-encoding", "x.yaml", 4, "byte 0xed");
-    judge(&with([NODE.as_bytes(), b"# cut short: \xe2\x82"].concat())).refused("file-encoding", "x.yaml", 4, "byte 0xe2");
+    judge(&with([NODE.as_bytes(), b"# cut short: \xe2\x82"].concat())).refused(
+        "file-encoding",
+        "x.yaml",
+        4,
+        "byte 0xe2",
+    );
     let far = [vec![b'\n'; 100_000], vec![b'x'; 1 << 20], vec![0xff]].concat();
     judge(&with(far)).refused("file-encoding", "x.yaml", 100_001, "byte 0xff");
 }
@@ -89,22 +99,33 @@ fn escape_sequences_reach_no_terminal() {
         let state = with(&text);
         let verdict = Verdict::read(&drover_within(LIMIT, state.root(), &["validate", "--format", "json"]));
         assert!(!verdict.valid, "{text:?} is accepted");
-        for command in [&["validate"][..], &["validate", "--format", "json"], &["validate", "--format", "github"], &["plan"]] {
+        for command in
+            [&["validate"][..], &["validate", "--format", "json"], &["validate", "--format", "github"], &["plan"]]
+        {
             let ran = drover_within(LIMIT, state.root(), &[&["--color", "always"], command].concat()).expect(1);
             super::is_fit_for_a_terminal(&ran, &verdict);
             let shown = ran.out + &ran.err;
-            assert!(!shown.contains(&format!("\u{1b}{MARK}")) && !shown.contains('\u{9b}'), "{text:?} {command:?}: {shown:?}");
+            assert!(
+                !shown.contains(&format!("\u{1b}{MARK}")) && !shown.contains('\u{9b}'),
+                "{text:?} {command:?}: {shown:?}"
+            );
             if command[command.len() - 1] != "json" {
                 assert!(!shown.contains('\u{202e}'), "{text:?} {command:?}: {shown:?}");
             }
         }
     }
     // Where any text is allowed, it stays out of every report.
-    let state = with(format!("{NODE}spec: {{hold: {{until: 2126-01-01, owner: \"{colour}\", reason: \"{colour}\"}}}}\n"));
+    let state =
+        with(format!("{NODE}spec: {{hold: {{until: 2126-01-01, owner: \"{colour}\", reason: \"{colour}\"}}}}\n"));
     judge(&state).accepted(1);
-    for command in [&["status"][..], &["explain", "n1"], &["explain", "n1", "--format", "json"], &["status", "--format", "json"]] {
+    for command in
+        [&["status"][..], &["explain", "n1"], &["explain", "n1", "--format", "json"], &["status", "--format", "json"]]
+    {
         let ran = drover_within(LIMIT, state.root(), &[&["--color", "always"], command].concat());
         let shown = ran.out + &ran.err;
-        assert!(!shown.contains(&format!("\u{1b}{MARK}")) && !shown.contains(['\u{9b}', '\u{7}']), "{command:?}: {shown:?}");
+        assert!(
+            !shown.contains(&format!("\u{1b}{MARK}")) && !shown.contains(['\u{9b}', '\u{7}']),
+            "{command:?}: {shown:?}"
+        );
     }
 }

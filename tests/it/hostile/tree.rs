@@ -48,7 +48,9 @@ fn links_out_of_the_state_are_refused() {
     link(&state, "state/nodes/out.yaml", "../../live.yaml");
     judge(&state).refused("link-outside", "nodes/out.yaml", 0, "leads out of the state");
     let absolute = State::new();
-    absolute.cluster("prod", "{file: live.yaml}").write("state/live.yaml", "kind: NodeList\nitems:\n- metadata: {name: a}\n");
+    absolute
+        .cluster("prod", "{file: live.yaml}")
+        .write("state/live.yaml", "kind: NodeList\nitems:\n- metadata: {name: a}\n");
     link(&absolute, "state/x.yaml", &absolute.path("state/clusters/prod.yaml").display().to_string());
     judge(&absolute).refused("link-outside", "x.yaml", 0, "leads out of the state");
 }
@@ -115,8 +117,11 @@ fn pipes_sockets_and_devices_are_not_waited_for() {
 fn files_and_folders_that_cannot_be_read_are_named() {
     for locked in ["state/nodes/prod/n0.yaml", "state/nodes/prod"] {
         let state = sound();
-        fs::set_permissions(state.path(locked), fs::Permissions::from_mode(0)).expect("it is ours");
-        if fs::metadata(state.path(locked)).is_ok() && fs::read_dir(state.path("state/nodes/prod")).is_ok() && fs::File::open(state.path(locked)).is_ok() {
+        fs::set_permissions(state.path(locked), fs::Permissions::from_mode(0o000)).expect("it is ours");
+        if fs::metadata(state.path(locked)).is_ok()
+            && fs::read_dir(state.path("state/nodes/prod")).is_ok()
+            && fs::File::open(state.path(locked)).is_ok()
+        {
             return; // root reads everything
         }
         let file = locked.trim_start_matches("state/");
@@ -142,7 +147,18 @@ fn names_that_are_not_text_are_named() {
 #[test]
 fn odd_names_are_names() {
     let state = sound();
-    let names = ["a b", "ä-日本", "new\nline", "esc\u{1b}[13;37mred", "c1\u{9b}2J", "per%cent", "co:lon,comma", "-dash", "quo\"te'", "bidi\u{202e}"];
+    let names = [
+        "a b",
+        "ä-日本",
+        "new\nline",
+        "esc\u{1b}[13;37mred",
+        "c1\u{9b}2J",
+        "per%cent",
+        "co:lon,comma",
+        "-dash",
+        "quo\"te'",
+        "bidi\u{202e}",
+    ];
     for (index, name) in names.iter().enumerate() {
         state.write(&format!("state/{name}.yaml"), NODE.replace("n1", &format!("odd{index}")));
         state.write(&format!("state/{name}/{name}.yml"), NODE.replace("n1", &format!("odder{index}")));
@@ -153,7 +169,12 @@ fn odd_names_are_names() {
     }
     state.commit("broken");
     assert_eq!(judge(&state).problems.len(), names.len());
-    for command in [&["validate"][..], &["validate", "--format", "github"], &["plan", "--format", "markdown"], &["plan", "--format", "html"]] {
+    for command in [
+        &["validate"][..],
+        &["validate", "--format", "github"],
+        &["plan", "--format", "markdown"],
+        &["plan", "--format", "html"],
+    ] {
         let ran = drover_within(LIMIT, state.root(), &[&["--color", "always"], command].concat()).expect(1);
         let shown = ran.out + &ran.err;
         assert!(!shown.contains(super::MARK) && !shown.contains(['\u{9b}', '\u{202e}']), "{command:?}: {shown:?}");
@@ -193,7 +214,9 @@ fn folders_are_nested_only_so_deep() {
 #[test]
 fn a_state_that_is_too_large_as_a_whole_is_refused() {
     let state = with("# a comment of 64 characters, to be repeated as often as it takes\n".repeat(15 << 14));
-    (0..18).for_each(|n| fs::hard_link(state.path("state/x.yaml"), state.path(&format!("state/y{n}.yaml"))).expect("a link"));
+    (0..18).for_each(|n| {
+        fs::hard_link(state.path("state/x.yaml"), state.path(&format!("state/y{n}.yaml"))).expect("a link")
+    });
     judge(&state).refused("state-size", "", 0, "more than 256 MiB");
 }
 
@@ -211,7 +234,12 @@ fn a_state_that_is_no_folder_or_is_empty_is_said_so() {
     let ran = drover_within(LIMIT, state.root(), &["validate", "--repo", ".", "--state", "state"]).expect(1);
     assert!(ran.err.contains("has no folder state"), "{}", ran.err);
 
-    for (name, content) in [("state/.keep", ""), ("state/README.md", "text"), ("state/only.yaml", "# a comment\n"), ("state/.hidden/n.yaml", NODE)] {
+    for (name, content) in [
+        ("state/.keep", ""),
+        ("state/README.md", "text"),
+        ("state/only.yaml", "# a comment\n"),
+        ("state/.hidden/n.yaml", NODE),
+    ] {
         let state = State::new();
         state.write(name, content);
         let verdict = judge(&state);

@@ -49,7 +49,8 @@ fn committed() -> State {
 fn judge_extra(state: &State, extra: &str) -> super::Verdict {
     let id = |name: &str| state.git(&["rev-parse", &format!("main:{name}")]);
     let (clusters, nodes) = (id("state/clusters"), id("state/nodes"));
-    let folder = tree(state, &[("40000", &clusters, b"clusters"), ("40000", extra, b"extra"), ("40000", &nodes, b"nodes")]);
+    let folder =
+        tree(state, &[("40000", &clusters, b"clusters"), ("40000", extra, b"extra"), ("40000", &nodes, b"nodes")]);
     let root = tree(state, &[("100644", &id("live.yaml"), b"live.yaml"), ("40000", &folder, b"state")]);
     let commit = state.git(&["commit-tree", "-m", "hostile", &root]);
     judged(state, &["--rev", &commit])
@@ -72,7 +73,9 @@ fn a_tree_of_endless_depth_is_refused() {
     let state = committed();
     // One process writes all the trees: level by level would take a process each.
     let path = "d/".repeat(5_000);
-    let script = format!("blob\nmark :1\ndata 0\n\ncommit refs/heads/deep\ncommitter A <a@b> 0 +0000\ndata 0\nM 100644 :1 {path}x.yaml\n\n");
+    let script = format!(
+        "blob\nmark :1\ndata 0\n\ncommit refs/heads/deep\ncommitter A <a@b> 0 +0000\ndata 0\nM 100644 :1 {path}x.yaml\n\n"
+    );
     object(&state, &["fast-import", "--quiet"], script.as_bytes());
     let deep = state.git(&["rev-parse", "deep:d"]);
     let verdict = judge_extra(&state, &deep);
@@ -103,11 +106,9 @@ fn entries_that_are_not_what_their_mode_says_are_named() {
     let state = committed();
     let (node, missing) = (blob(&state, NODE), "0123456789012345678901234567890123456789");
     let folder = tree(&state, &[("100644", &node, b"x.yaml")]);
-    for (mode, id, rule) in [
-        ("100644", missing, "unreadable"),
-        ("100644", folder.as_str(), "unreadable"),
-        ("160000", missing, "submodule"),
-    ] {
+    for (mode, id, rule) in
+        [("100644", missing, "unreadable"), ("100644", folder.as_str(), "unreadable"), ("160000", missing, "submodule")]
+    {
         let verdict = judge_extra(&state, &tree(&state, &[(mode, id, b"x.yaml")]));
         verdict.refused(rule, "extra/x.yaml", 0, "");
     }

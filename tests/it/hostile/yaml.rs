@@ -34,8 +34,16 @@ fn aliases_that_a_person_would_use_work() {
         NODE.replace("n1", "n2")
     );
     judge(&with(text)).accepted(2);
-    judge(&with(format!("{NODE}spec: &a {{labels: *a}}\n"))).refused("yaml-alias", "x.yaml", 4, "stands inside the value that it names");
-    let verdict = judge(&with(format!("{NODE}spec: {{labels: &a {{x: y}}}}\n---\n{}spec: {{labels: *a}}\n", NODE.replace("n1", "n2"))));
+    judge(&with(format!("{NODE}spec: &a {{labels: *a}}\n"))).refused(
+        "yaml-alias",
+        "x.yaml",
+        4,
+        "stands inside the value that it names",
+    );
+    let verdict = judge(&with(format!(
+        "{NODE}spec: {{labels: &a {{x: y}}}}\n---\n{}spec: {{labels: *a}}\n",
+        NODE.replace("n1", "n2")
+    )));
     verdict.refused("yaml-syntax", "x.yaml", 9, "unknown anchor");
 }
 
@@ -67,7 +75,11 @@ fn deep_nesting_is_refused_where_it_becomes_too_deep() {
         let verdict = judge(&with(text));
         assert!(!verdict.valid && verdict.problems.len() == 1, "{what}: {verdict:#?}");
         let problem = &verdict.problems[0];
-        assert_eq!((problem["file"].as_str(), problem["rule"].as_str()), (Some("x.yaml"), Some("yaml-depth")), "{what}: {problem:#}");
+        assert_eq!(
+            (problem["file"].as_str(), problem["rule"].as_str()),
+            (Some("x.yaml"), Some("yaml-depth")),
+            "{what}: {problem:#}"
+        );
         let found = problem["line"].as_u64().expect("a line");
         assert!(found.abs_diff(line) <= 1, "{what}: {problem:#}");
     }
@@ -127,7 +139,11 @@ fn documents_of_the_wrong_kind_are_named() {
 #[test]
 fn a_file_without_documents_is_no_problem() {
     let state = sound();
-    for (index, text) in ["", "\n\n", "# only a comment\n", "---\n", "---\n---\n# x\n...\n", "~\n", "\u{feff}", "%YAML 1.2\n---\n"].iter().enumerate() {
+    for (index, text) in
+        ["", "\n\n", "# only a comment\n", "---\n", "---\n---\n# x\n...\n", "~\n", "\u{feff}", "%YAML 1.2\n---\n"]
+            .iter()
+            .enumerate()
+    {
         state.write(&format!("state/{index}.yaml"), text);
     }
     judge(&state).accepted(0);

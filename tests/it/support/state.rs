@@ -57,14 +57,19 @@ impl State {
 
     /// Writes a Group.
     pub(crate) fn group(&self, name: &str) -> &Self {
-        self.write(&format!("state/groups/{name}.yaml"), format!("apiVersion: drover.dev/v1\nkind: Group\nmetadata: {{name: {name}}}\n"))
+        self.write(
+            &format!("state/groups/{name}.yaml"),
+            format!("apiVersion: drover.dev/v1\nkind: Group\nmetadata: {{name: {name}}}\n"),
+        )
     }
 
     /// Writes a Node with this spec (YAML flow text).
     pub(crate) fn node(&self, cluster: &str, name: &str, spec: &str) -> &Self {
         self.write(
             &format!("state/nodes/{cluster}/{name}.yaml"),
-            format!("apiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: {name}, cluster: {cluster}}}\nspec: {spec}\n"),
+            format!(
+                "apiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: {name}, cluster: {cluster}}}\nspec: {spec}\n"
+            ),
         )
     }
 
