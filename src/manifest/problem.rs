@@ -128,18 +128,20 @@ impl SourceText {
     }
 }
 
-/// A text that may quote the state, cut to what a person can read.
+/// A text that may quote the state: cut to what a person can read, and without what a terminal would obey.
 fn shown(text: impl Into<String>) -> String {
     const LONGEST: usize = 500;
     let text = text.into();
-    match text.char_indices().nth(LONGEST) {
+    let whole = match text.char_indices().nth(LONGEST) {
         // What stands at the end says what is wrong with what is quoted before.
         Some((cut, _)) => {
             let rest: Vec<char> = text[cut..].chars().rev().take(LONGEST / 2).collect();
             format!("{} … {}", &text[..cut], rest.into_iter().rev().collect::<String>())
         }
         None => text,
-    }
+    };
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    whole.replace(|c: char| c.is_control() || turns(c), "\u{fffd}")
 }
 
 impl Problem {

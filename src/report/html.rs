@@ -46,7 +46,8 @@ struct Cell<'p> {
 pub fn html(plan: &Plan, view: PlanView) -> Result<String, askama::Error> {
     let title = if view.compares { "What this branch changes" } else { "drover plan" };
     let clusters = plan.clusters.iter().map(|cluster| cluster_view(cluster, view)).collect();
-    Page { title, plan, total: plan.counts().to_string(), refused: plan.is_refused(), clusters }.render()
+    let page = Page { title, plan, total: plan.counts().to_string(), refused: plan.is_refused(), clusters }.render()?;
+    Ok(page.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
 }
 
 fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {

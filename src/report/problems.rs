@@ -5,7 +5,7 @@ use std::fmt::Write;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
-use super::style::{STYLES, count, paint};
+use super::style::{STYLES, clean, count, paint};
 use crate::manifest::{Problem, Severity};
 
 /// Problems with the line they stand in and what to do. `folder` is put before each file's name.
@@ -46,7 +46,7 @@ pub fn problems_text(problems: &[Problem], folder: &str) -> String {
 }
 
 fn path_of(problem: &Problem, folder: &str) -> String {
-    let file = normalize_untrusted_str(&problem.file);
+    let file = clean(&normalize_untrusted_str(&problem.file));
     match (folder.trim_end_matches('/'), file.as_str()) {
         ("" | ".", file) => file.to_owned(),
         (folder, "") => folder.to_owned(),

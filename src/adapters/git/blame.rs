@@ -3,13 +3,15 @@
 //! One walk through history serves all files together. libgit2's own blame takes a walk for each file: for a plan of a
 //! thousand machines with a file each, that is a hundred times the work.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use git2::{
     Delta, Diff, DiffFindOptions, DiffOptions, ObjectType, Oid, Patch, Repository, TreeWalkMode, TreeWalkResult,
 };
 
+use crate::adapters::files::MAX_ENTRIES;
 use crate::plan::{Commit, Source};
 
 /// Finds the commits behind lines of a state.
@@ -58,6 +60,9 @@ impl Blamer {
             let path = self.folder.join(&*source.origin.file);
             lines.entry(path).or_default().push(Line { number: source.origin.line, wanted });
         }
+        if lines.is_empty() {
+            return;
+        }
         // Provenance is a help, not a condition: what history cannot tell is left out of the plan.
         let committed = committed(&repository, newest, lines, &self.folder, uncommitted).unwrap_or_default();
         let found = walk(&repository, newest, committed).unwrap_or_default();
@@ -77,7 +82,7 @@ fn committed(
     folder: &Path,
     uncommitted: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> Result<Lines, git2::Error> {
-    let files = files(repository, newest, folder)?;
+    let files = files(repository, newest, folder, &lines)?;
     let mut kept = Lines::new();
     for (path, lines) in lines {
         let Some(id) = files.get(&path) else { continue };
@@ -98,21 +103,73 @@ fn committed(
     Ok(kept)
 }
 
-/// The files of a commit below a folder. One walk: libgit2 does not keep large trees between look-ups.
-fn files(repository: &Repository, commit: Oid, folder: &Path) -> Result<HashMap<PathBuf, Oid>, git2::Error> {
+/// The files of a commit that lines are looked for in. One walk: libgit2 does not keep large trees between look-ups.
+fn files(
+    repository: &Repository,
+    commit: Oid,
+    folder: &Path,
+    lines: &Lines,
+) -> Result<HashMap<PathBuf, Oid>, git2::Error> {
     let root = repository.find_commit(commit)?.tree()?;
     let tree = match folder.as_os_str().is_empty() {
         true => root,
         false => root.get_path(folder)?.to_object(repository)?.peel_to_tree()?,
     };
+    let folders: HashSet<&Path> = lines.keys().flat_map(|path| path.ancestors().skip(1)).collect();
     let mut files = HashMap::new();
     tree.walk(TreeWalkMode::PreOrder, |below, entry| {
-        if let (Some(ObjectType::Blob), Ok(name)) = (entry.kind(), entry.name()) {
-            files.insert(folder.join(below).join(name), entry.id());
+        let Ok(name) = entry.name() else { return TreeWalkResult::Skip };
+        let path = folder.join(below).join(name);
+        match entry.kind() {
+            Some(ObjectType::Blob) => drop(files.insert(path, entry.id())),
+            Some(ObjectType::Tree) if !folders.contains(path.as_path()) => return TreeWalkResult::Skip,
+            _ => {}
         }
         TreeWalkResult::Ok
     })?;
     Ok(files)
+}
+
+/// The folders of trees, for those that were looked at.
+#[derive(Default)]
+struct Shapes(HashMap<Oid, Rc<Shape>>);
+
+#[derive(Default)]
+struct Shape {
+    entries: usize,
+    folders: BTreeMap<Vec<u8>, Oid>,
+}
+
+impl Shapes {
+    fn of(&mut self, repository: &Repository, id: Option<Oid>) -> Result<Rc<Shape>, git2::Error> {
+        let Some(id) = id else { return Ok(Rc::default()) };
+        if let Some(shape) = self.0.get(&id) {
+            return Ok(shape.clone());
+        }
+        let tree = repository.find_tree(id)?;
+        let folders = tree.iter().filter(|entry| entry.kind() == Some(ObjectType::Tree));
+        let folders = folders.map(|entry| (entry.name_bytes().to_vec(), entry.id())).collect();
+        let shape = Rc::new(Shape { entries: tree.len(), folders });
+        self.0.insert(id, shape.clone());
+        Ok(shape)
+    }
+
+    /// Whether two trees can be compared as a whole: a few objects of git can stand for billions of files.
+    fn are_comparable(&mut self, repository: &Repository, old: Oid, new: Oid) -> Result<bool, git2::Error> {
+        let mut entries = 0;
+        let mut pairs = vec![(Some(old), Some(new))];
+        while let Some((old, new)) = pairs.pop() {
+            let (old, new) = (self.of(repository, old)?, self.of(repository, new)?);
+            entries += old.entries + new.entries;
+            if entries > MAX_ENTRIES {
+                return Ok(false);
+            }
+            let names: BTreeSet<&Vec<u8>> = old.folders.keys().chain(new.folders.keys()).collect();
+            let both = names.into_iter().map(|name| (old.folders.get(name).copied(), new.folders.get(name).copied()));
+            pairs.extend(both.filter(|(old, new)| old != new));
+        }
+        Ok(true)
+    }
 }
 
 fn exact() -> DiffOptions {
@@ -123,7 +180,7 @@ fn exact() -> DiffOptions {
 
 /// Takes the lines back through history, newest commit first, until each has met the commit that wrote it.
 fn walk(repository: &Repository, newest: Oid, lines: Lines) -> Result<Vec<(usize, Oid)>, git2::Error> {
-    let mut found = Vec::new();
+    let (mut found, mut shapes) = (Vec::new(), Shapes::default());
     let mut waiting: HashMap<Oid, Lines> = HashMap::from([(newest, lines)]);
     let mut next = BinaryHeap::from([(repository.find_commit(newest)?.time().seconds(), newest)]);
     while let Some((_, id)) = next.pop() {
@@ -133,7 +190,7 @@ fn walk(repository: &Repository, newest: Oid, lines: Lines) -> Result<Vec<(usize
             if lines.is_empty() {
                 break;
             }
-            let passed = pass_on(repository, &parent, &commit, &mut lines)?;
+            let passed = pass_on(repository, &parent, &commit, &mut lines, &mut shapes)?;
             if !passed.is_empty() {
                 let parents = waiting.entry(parent.id()).or_default();
                 passed.into_iter().for_each(|(path, lines)| parents.entry(path).or_default().extend(lines));
@@ -151,13 +208,20 @@ fn pass_on(
     parent: &git2::Commit<'_>,
     commit: &git2::Commit<'_>,
     lines: &mut Lines,
+    shapes: &mut Shapes,
 ) -> Result<Lines, git2::Error> {
     let (old, new) = (parent.tree()?, commit.tree()?);
     let mut options = exact();
+    let comparable = shapes.are_comparable(repository, old.id(), new.id())?;
+    if !comparable {
+        lines.keys().fold(options.disable_pathspec_match(true), |options, path| options.pathspec(path));
+    }
     let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
-    if diff.deltas().any(|delta| {
-        delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))
-    }) {
+    if comparable
+        && diff.deltas().any(|delta| {
+            delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))
+        })
+    {
         diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
     }
     let changed = changed(&diff);

@@ -35,7 +35,10 @@ fn text_of(repository: &Repository, id: Oid) -> Option<String> {
 fn follow(repository: &Repository, state: &Tree<'_>, link: &Path, target: &str) -> Led {
     let mut at = link.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut ahead = parts(Path::new(target));
-    let mut links = 0;
+    let mut links = 1;
+    if target.is_empty() {
+        return Led::Nowhere;
+    }
     while let Some(part) = ahead.pop() {
         match part.to_str() {
             Some("/") => return Led::Outside,

@@ -190,6 +190,27 @@ impl Https {
     }
 }
 
+/// A port that takes no connection: its queue is full, so that the system leaves a client's first word unanswered.
+pub(super) struct Full {
+    pub port: u16,
+    _server: Server,
+}
+
+impl Full {
+    pub(super) fn start() -> Self {
+        install();
+        let script = "import socket, time\n\
+            server = socket.create_server(('127.0.0.1', 0), backlog=0)\n\
+            clients = [socket.socket() for _ in range(4)]\n\
+            for client in clients:\n    client.setblocking(False)\n    client.connect_ex(server.getsockname())\n\
+            print(server.getsockname()[1], flush=True)\n\
+            time.sleep(600)\n";
+        let is_port = |line: &str| line.parse::<u16>().is_ok();
+        let (server, line) = Server::start(&["/usr/bin/python3", "-c", script], is_port).expect("the server starts");
+        Self { port: line.parse().expect("a port"), _server: server }
+    }
+}
+
 /// sshd with a host key and keys of its own, for the current user.
 pub(super) struct Ssh {
     port: u16,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use super::servers::{Https, Served, Ssh, drover, free_port};
+use super::servers::{Full, Https, Served, Ssh, drover, free_port};
 use super::support::fails;
 
 const PATIENCE: [&str; 2] = ["--git-timeout", "2"];
@@ -26,6 +26,13 @@ fn a_port_that_takes_the_connection_and_says_nothing() {
     let home = Served::elsewhere();
     gives_up(home.path(), &[], &format!("https://ann:s3cret@127.0.0.1:{port}/x.git"), &[]);
     gives_up(home.path(), &[], &format!("ssh://ann@127.0.0.1:{port}/x.git"), &[]);
+}
+
+#[test]
+fn a_port_that_does_not_take_the_connection() {
+    let (full, home) = (Full::start(), Served::elsewhere());
+    gives_up(home.path(), &[], &format!("https://127.0.0.1:{}/x.git", full.port), &[]);
+    gives_up(home.path(), &[], &format!("ssh://ann@127.0.0.1:{}/x.git", full.port), &[]);
 }
 
 #[test]

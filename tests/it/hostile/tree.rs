@@ -3,11 +3,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
-use super::{LIMIT, NODE, judge, judged, sound, with};
-use crate::support::limit::drover_within;
+use super::{LIMIT, NODE, Verdict, judge, judged, sound, with};
+use crate::support::limit::{drover_within, within};
+use crate::support::run;
 use crate::support::state::State;
 
 /// A valid state with a link.
@@ -115,19 +117,28 @@ fn pipes_sockets_and_devices_are_not_waited_for() {
 
 #[test]
 fn files_and_folders_that_cannot_be_read_are_named() {
-    for locked in ["state/nodes/prod/n0.yaml", "state/nodes/prod"] {
+    for locked in ["nodes/prod/n0.yaml", "nodes/prod"] {
         let state = sound();
-        fs::set_permissions(state.path(locked), fs::Permissions::from_mode(0o000)).expect("it is ours");
-        if fs::metadata(state.path(locked)).is_ok()
-            && fs::read_dir(state.path("state/nodes/prod")).is_ok()
-            && fs::File::open(state.path(locked)).is_ok()
-        {
-            return; // root reads everything
-        }
-        let file = locked.trim_start_matches("state/");
-        judged(&state, &[]).refused("unreadable", file, 0, "Permission denied");
-        fs::set_permissions(state.path(locked), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let path = state.path("state").join(locked);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("it is ours");
+        let ran = within(LIMIT, &without_privileges(state.root(), &["validate", "--format", "json"]));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Verdict::read(&ran).refused("unreadable", locked, 0, "Permission denied");
     }
+}
+
+/// Root reads everything, unless it gives that up.
+fn without_privileges(folder: &Path, arguments: &[&str]) -> Command {
+    let mut drover = run::command(folder);
+    drover.args(arguments);
+    if fs::metadata("/proc/self").expect("this process").uid() != 0 {
+        return drover;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-dac_override,-dac_read_search", "--"]);
+    command.arg(drover.get_program()).args(drover.get_args()).current_dir(folder);
+    command.envs(drover.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
 }
 
 #[test]
@@ -177,7 +188,7 @@ fn odd_names_are_names() {
     ] {
         let ran = drover_within(LIMIT, state.root(), &[&["--color", "always"], command].concat()).expect(1);
         let shown = ran.out + &ran.err;
-        assert!(!shown.contains(super::MARK) && !shown.contains(['\u{9b}', '\u{202e}']), "{command:?}: {shown:?}");
+        assert!(!shown.contains("\u{1b}[13") && !shown.contains(['\u{9b}', '\u{202e}']), "{command:?}: {shown:?}");
     }
 }
 

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::{NODE, judged, sound};
+use super::{LIMIT, NODE, judged, sound};
+use crate::support::limit::drover_within;
 use crate::support::state::State;
 
 /// Writes an object and gives its id.
@@ -56,16 +57,42 @@ fn judge_extra(state: &State, extra: &str) -> super::Verdict {
     judged(state, &["--rev", &commit])
 }
 
-#[test]
-fn a_tree_that_stands_for_billions_of_files_is_refused() {
-    let state = committed();
-    let mut inner = tree(&state, &[("100644", &blob(&state, NODE), b"x.yaml")]);
+/// A tree of ten billion files, made of eleven objects.
+fn bomb(state: &State) -> String {
+    let mut inner = tree(state, &[("100644", &blob(state, NODE), b"x.yaml")]);
     let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
     for _ in 0..10 {
         let entries: Vec<_> = names.iter().map(|name| ("40000", inner.as_str(), name.as_bytes())).collect();
-        inner = tree(&state, &entries);
+        inner = tree(state, &entries);
     }
-    judge_extra(&state, &inner).refused("state-size", "", 0, "more than 250000 files and folders");
+    inner
+}
+
+#[test]
+fn a_tree_that_stands_for_billions_of_files_is_refused() {
+    let state = committed();
+    let bomb = bomb(&state);
+    judge_extra(&state, &bomb).refused("state-size", "", 0, "more than 250000 files and folders");
+}
+
+#[test]
+fn what_lies_beside_the_state_is_not_walked() {
+    let state = committed();
+    let (bomb, id) = (bomb(&state), |name: &str| state.git(&["rev-parse", &format!("main:{name}")]));
+    let entries = [("clusters", id("state/clusters")), ("nodes", id("state/nodes"))];
+    let mut inside: Vec<(&str, &str, &[u8])> = vec![("40000", &bomb, b".bomb")];
+    inside.extend(entries.iter().map(|(name, id)| ("40000", id.as_str(), name.as_bytes())));
+    let root = [
+        ("40000", bomb.as_str(), &b"bomb"[..]),
+        ("100644", &id("live.yaml"), b"live.yaml"),
+        ("40000", &tree(&state, &inside), b"state"),
+    ];
+    let commit = state.git(&["commit-tree", "-m", "hostile", "-p", "main", &tree(&state, &root)]);
+    let plan = drover_within(LIMIT, state.root(), &["plan", "--format", "json", "--rev", &commit]).expect(0).json();
+    let source = &plan["clusters"][0]["nodes"][0]["changes"][0]["source"];
+    assert_eq!(source["commit"]["summary"], "sound", "the line is older than what was put beside it: {plan:#}");
+    let difference = drover_within(LIMIT, state.root(), &["diff", &format!("main..{commit}")]).expect(0);
+    assert!(!difference.out.contains("prod"), "{}", difference.out);
 }
 
 #[test]
@@ -122,7 +149,7 @@ fn entries_that_are_not_what_their_mode_says_are_named() {
             let folder = tree(&state, &[("40000", &id("state/clusters"), b"clusters"), ("40000", &extra, b"extra")]);
             let root = tree(&state, &[("40000", &folder, b"state")]);
             let commit = state.git(&["commit-tree", "-m", "hostile", &root]);
-            crate::support::limit::drover_within(super::LIMIT, state.root(), &["validate", "--rev", &commit]).expect(1)
+            drover_within(LIMIT, state.root(), &["validate", "--rev", &commit]).expect(1)
         };
         assert!(ran.err.contains("cannot read commit"), "{}", ran.err);
     }
