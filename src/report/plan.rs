@@ -42,7 +42,7 @@ fn total(plan: &Plan) -> String {
     let refused = plan.clusters.iter().filter(|cluster| cluster.is_refused()).count();
     let mut parts = Vec::new();
     match (plan.counts().labels(), plan.clusters.len() - unreachable) {
-        (0, 0) => {}
+        (0, 0) => {} // everything is unreachable, or two states are alike
         (0, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
         _ => parts.push(format!("total: {}", plan.counts())),
     }
@@ -55,7 +55,7 @@ fn total(plan: &Plan) -> String {
             count(refused, "cluster")
         ));
     }
-    if parts.is_empty() { "no clusters".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() { "no difference".to_owned() } else { parts.join("; ") }
 }
 
 fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
