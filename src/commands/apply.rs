@@ -2,12 +2,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
 use crate::adapters::files;
 use crate::engine::pass::Observed;
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
@@ -47,14 +47,6 @@ pub(super) struct ApplyArgs {
 
     #[command(flatten)]
     state: StateArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people, after the plan
-    Text,
-    /// For programs (schemas/apply.schema.json)
-    Json,
 }
 
 pub(super) async fn run(args: &ApplyArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {

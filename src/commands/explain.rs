@@ -1,9 +1,9 @@
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
 use crate::engine::{self, pass::selected};
 use crate::error::Failure;
 use crate::model::NodeName;
@@ -31,14 +31,6 @@ pub(super) struct ExplainArgs {
 
     #[command(flatten)]
     state: StateArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For programs (schemas/explain.schema.json)
-    Json,
 }
 
 pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {

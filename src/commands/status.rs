@@ -1,8 +1,8 @@
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
+use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
 use super::plan::outcome;
 use crate::engine;
 use crate::error::Failure;
@@ -28,14 +28,6 @@ pub(super) struct StatusArgs {
 
     #[command(flatten)]
     state: StateArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For programs (schemas/status.schema.json)
-    Json,
 }
 
 pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {

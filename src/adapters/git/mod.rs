@@ -85,7 +85,7 @@ impl Git {
 
     /// Where it lies on this machine.
     pub fn location(&self) -> String {
-        self.shown()
+        self.repository.workdir().unwrap_or_else(|| self.repository.path()).display().to_string()
     }
 
     /// Where its database lies on this machine.
@@ -129,17 +129,13 @@ impl Git {
             } else {
                 "give a branch, a tag or a commit that the repository has"
             };
-            failed(format!("there is no revision {revision:?} in {}", self.shown()), &error).hint(hint)
+            failed(format!("there is no revision {revision:?} in {}", self.location()), &error).hint(hint)
         })
     }
 
     /// The commit that is checked out; none in a repository without one.
     pub fn head(&self) -> Option<Oid> {
         self.repository.head().ok()?.peel_to_commit().ok().map(|commit| commit.id())
-    }
-
-    fn shown(&self) -> String {
-        self.repository.workdir().unwrap_or_else(|| self.repository.path()).display().to_string()
     }
 
     /// The ids of the state files of a revision, without their content.
