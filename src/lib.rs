@@ -9,6 +9,7 @@
 //!        └─ adapters   the only I/O: files, git, kube, dumps
 //!             └─ engine     one pass: load, observe, plan, guard, apply
 //!                  └─ report     what people read: text, Markdown, HTML
+//!                       ├─ daemon     follow the state, watch the clusters, heal; web serves how it stands
 //!                       └─ commands   one file per subcommand; ui is the only writer to the terminal
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 pub mod adapters;
 pub mod commands;
+pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod manifest;
@@ -23,3 +25,4 @@ pub mod model;
 pub mod plan;
 pub mod report;
 pub mod ui;
+pub mod web;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing_subscriber::EnvFilter;
 
 use crate::engine::Progress;
 use crate::error::Failure;
@@ -15,6 +16,15 @@ use crate::report::{STYLES, clean};
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
     color: ColorChoice,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 impl Ui {
@@ -48,6 +58,21 @@ impl Ui {
             let style = STYLES.add;
             self.note(&format!(" {style}hint{style:#}: {}", clean(hint)));
         }
+    }
+
+    /// Writes what the daemon logs to stderr. `filter` is a level, or a filter of tracing's.
+    pub fn log(&self, format: LogFormat, filter: &str) -> Result<(), Failure> {
+        let filter = EnvFilter::try_new(filter).map_err(|error| {
+            Failure::caused(format!("{filter:?} is no level and no filter of the log"), &error)
+                .hint("write for example info, or drover=debug,kube=warn")
+        })?;
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let colours = self.color != ColorChoice::Never && io::stderr().is_terminal();
+        let set = match format {
+            LogFormat::Text => lines.with_ansi(colours).with_target(false).try_init(),
+            LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+        };
+        set.map_err(|error| Failure::new(format!("cannot begin to log: {error}")))
     }
 
     /// Whether there is a person to ask.

@@ -2,8 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is where the world outside is read and changed")]
 
+pub mod clock;
 pub mod dump;
 pub mod files;
+pub mod folder;
 pub mod git;
 pub mod kube;
 pub mod objects;
+pub mod web_client;

@@ -29,6 +29,9 @@ pub struct ListMetadata {
     /// The token of the next page, if there is one.
     #[serde(default, rename = "continue")]
     pub next: Option<String>,
+    /// The place in the cluster's history that it shows.
+    #[serde(default, rename = "resourceVersion")]
+    pub resource_version: String,
 }
 
 /// A node.
@@ -51,6 +54,9 @@ pub struct Metadata {
     /// The object's name.
     #[serde(default)]
     pub name: String,
+    /// The version of the object; a dump has no use for it.
+    #[serde(default, skip_serializing)]
+    pub resource_version: String,
     /// Its namespace, of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -142,8 +148,9 @@ struct Condition {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodObject {
+    /// Its metadata.
     #[serde(default)]
-    metadata: Metadata,
+    pub metadata: Metadata,
     #[serde(default)]
     spec: PodSpecObject,
     #[serde(default)]

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
+use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json, signalled};
 use crate::adapters::files;
 use crate::engine::pass::Observed;
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
@@ -132,15 +132,6 @@ fn stop_on_signal(ui: Ui) -> Arc<AtomicBool> {
         }
     });
     stop
-}
-
-async fn signalled() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return false };
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
-        received = terminate.recv() => received.is_some(),
-    }
 }
 
 /// A saved plan, checked against the state and the clusters of today.

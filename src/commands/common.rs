@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::adapters::git::{Credentials, Git};
+use crate::adapters::git::{Credentials, Git, redacted};
 use crate::engine::{Loaded, Loader, StateSource, Wanted};
 use crate::error::Failure;
 use crate::model::Guard;
@@ -16,35 +17,43 @@ use crate::report::problems_text;
 use crate::ui::Ui;
 
 /// Where the state is read from.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[command(next_help_heading = "State")]
 pub(super) struct StateArgs {
     /// Folder of the state; with --repo or --rev its path in the repository [default: ./state, else the current folder]
     #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
 
     /// Read the state from a repository instead of files: a path, or a file, ssh or https address
     #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repo: Option<String>,
 
     /// Read this branch, tag or commit instead of files [default with --repo: its default branch]
     #[arg(long, value_name = "REV")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rev: Option<String>,
 
     /// Private key for git over ssh; without it, and after it, the ssh agent is asked
     #[arg(long, value_name = "FILE", env = "DROVER_GIT_KEY", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub git_key: Option<PathBuf>,
 
-    /// Environment variable that holds the token for git over https
-    #[arg(long, value_name = "NAME", default_value = "DROVER_GIT_TOKEN")]
-    pub git_token_env: String,
+    /// Environment variable that holds the token for git over https [default: DROVER_GIT_TOKEN]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_token_env: Option<String>,
 
-    /// How long a git server may be silent, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub git_timeout: u64,
+    /// How long a git server may be silent, in seconds [default: 20]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_timeout: Option<u64>,
 
     /// Folder for copies of remote repositories [default: drover below the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DROVER_CACHE", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
 }
 
@@ -86,6 +95,11 @@ impl ClusterArgs {
 }
 
 impl StateArgs {
+    /// The same without the password that an address may hold.
+    pub(super) fn shown(&self) -> Self {
+        Self { repo: self.repo.as_deref().map(redacted), ..self.clone() }
+    }
+
     /// The source that the arguments name.
     pub(super) fn source(&self) -> Result<StateSource, Failure> {
         match (&self.repo, &self.rev) {
@@ -113,13 +127,13 @@ impl StateArgs {
             folder,
             credentials: self.credentials(),
             cache: self.cache.clone().unwrap_or_else(default_cache),
-            timeout: Duration::from_secs(self.git_timeout),
+            timeout: Duration::from_secs(self.git_timeout.unwrap_or(20)),
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the command line names the variable that holds the token")]
     fn credentials(&self) -> Credentials {
-        let token = std::env::var(&self.git_token_env).ok().filter(|token| !token.is_empty());
+        let token = std::env::var(self.git_token_env.as_deref().unwrap_or("DROVER_GIT_TOKEN")).ok().filter(|token| !token.is_empty());
         Credentials { key_file: self.git_key.clone(), token }
     }
 
@@ -225,4 +239,14 @@ fn escaped(json: &str) -> String {
         }
         text
     })
+}
+
+/// Waits for somebody to ask the process to end; false where that cannot be waited for.
+pub(super) async fn signalled() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return false };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+        received = terminate.recv() => received.is_some(),
+    }
 }

@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod import;
 mod plan;
+mod run;
 mod schema;
 mod snapshot;
 mod status;
@@ -71,6 +72,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
+    Run(run::RunArgs),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Import(import::ImportArgs),
@@ -96,6 +98,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args, ui, now).await,
             Command::Diff(args) => diff::run(&args, ui, now),
             Command::Apply(args) => apply::run(&args, ui, now).await,
+            Command::Run(args) => run::run(&args, ui, now).await,
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
             Command::Import(args) => import::run(&args, ui, now).await,

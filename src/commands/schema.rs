@@ -5,6 +5,7 @@ use schemars::Schema;
 
 use super::Outcome;
 use super::common::json;
+use super::run::Config;
 use super::validate::Validation;
 use crate::adapters::files;
 use crate::engine::ApplyReport;
@@ -12,7 +13,7 @@ use crate::error::Failure;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
 use crate::plan::Plan;
-use crate::report::{Explanation, Status};
+use crate::report::{DaemonStatus, Explanation, Status};
 use crate::ui::Ui;
 
 /// Write the JSON Schemas of the state files and of drover's own JSON
@@ -30,7 +31,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 10] {
+fn all() -> [(&'static str, Schema); 12] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -41,6 +42,8 @@ fn all() -> [(&'static str, Schema); 10] {
         ("apply", of::<ApplyReport>()),
         ("validation", of::<Validation<'_>>()),
         ("status", of::<Status>()),
+        ("daemon", of::<DaemonStatus>()),
+        ("run", of::<Config>()),
         ("explain", of::<Vec<Explanation>>()),
     ]
 }

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
 use super::plan::outcome;
+use crate::adapters::web_client;
 use crate::engine;
 use crate::error::Failure;
-use crate::report::{status, status_text};
+use crate::report::{DaemonStatus, daemon_text, status, status_text};
 use crate::ui::Ui;
 
 /// Show what is in sync, drifting, absent, unmanaged and held
@@ -26,11 +27,18 @@ pub(super) struct StatusArgs {
     #[arg(long)]
     detailed_exitcode: bool,
 
+    /// Ask a running daemon instead: the address of its web page, as http://localhost:8470
+    #[arg(long, value_name = "URL", conflicts_with_all = ["clusters", "state", "repo", "rev"])]
+    daemon: Option<String>,
+
     #[command(flatten)]
     state: StateArgs,
 }
 
 pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+    if let Some(url) = &args.daemon {
+        return of_daemon(args, url, ui).await;
+    }
     let loaded = args.state.load_and_tell(ui, now)?;
     let pass = engine::plan(&loaded, &args.clusters.wanted(&AllowArgs::default()), now).await?;
     let status = status(&loaded, &pass, now);
@@ -43,5 +51,23 @@ pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Out
         Outcome::Refused if args.detailed_exitcode => Outcome::Difference,
         Outcome::Refused => Outcome::Done,
         other => other,
+    })
+}
+
+async fn of_daemon(args: &StatusArgs, url: &str, ui: Ui) -> Result<Outcome, Failure> {
+    let address = format!("{}/status", url.trim_end_matches('/'));
+    let body = tokio::task::spawn_blocking(move || web_client::get(&address)).await;
+    let body = body.map_err(|error| Failure::caused("cannot ask the daemon", &error))??;
+    let status: DaemonStatus = serde_json::from_str(&body)
+        .map_err(|error| Failure::caused(format!("{url} is not the address of a daemon of this version"), &error))?;
+    match args.format {
+        Format::Text => ui.out(&daemon_text(&status))?,
+        Format::Json => ui.out(&json(&status)?)?,
+    }
+    let drifts = status.clusters.values().any(|cluster| cluster.nodes.drifting > 0);
+    Ok(match status.is_ready() {
+        false => Outcome::Error,
+        true if drifts && args.detailed_exitcode => Outcome::Difference,
+        true => Outcome::Done,
     })
 }

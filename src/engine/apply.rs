@@ -19,6 +19,11 @@ pub trait Progress: Sync {
     fn node_done(&self, cluster: &str);
 }
 
+/// Nobody is told.
+impl Progress for () {
+    fn node_done(&self, _: &str) {}
+}
+
 /// What became of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -125,7 +130,8 @@ pub async fn apply(
     ApplyReport { clusters: join_all(clusters).await, interrupted: stop.load(Ordering::Relaxed) }
 }
 
-async fn apply_cluster(
+/// Applies the plan of one cluster, as [`apply`] does.
+pub async fn apply_cluster(
     plan: &ClusterPlan,
     kube: &KubeCluster,
     parallel: usize,

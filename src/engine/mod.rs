@@ -6,6 +6,6 @@ pub mod apply;
 pub mod pass;
 pub mod state;
 
-pub use apply::{ApplyReport, ClusterOutcome, Progress, apply};
+pub use apply::{ApplyReport, ClusterOutcome, Progress, apply, apply_cluster};
 pub use pass::{Pass, Wanted, observe, plan};
 pub use state::{Loaded, Loader, StateSource};

@@ -11,7 +11,7 @@ use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::error::Failure;
-use crate::model::{ClusterName, DesiredCluster, Guard, ObservedCluster, ObservedPod};
+use crate::model::{ClusterName, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
 
 /// How long drover waits for a cluster that does not say otherwise.
@@ -154,17 +154,26 @@ pub async fn guard(
 ) -> Vec<Refusal> {
     let nodes = plan::nodes_that_lose_labels(plan);
     let pods = if nodes.is_empty() { Ok(Vec::new()) } else { observed.live.pods_on(&nodes).await };
-    let (pods, unknown) = match pods {
-        Ok(pods) => (pods, None),
-        Err(failure) => (Vec::new(), Some(failure)),
-    };
-    let mut refusals = plan::check(plan, &loaded.desired, cluster, &observed.nodes, &pods, &wanted.allow, now);
-    if let Some(failure) = unknown {
+    refusals(&loaded.desired, cluster, plan, &observed.nodes, pods.as_deref(), &wanted.allow, now)
+}
+
+/// The guards that changes of a cluster run into, where the pods on its nodes are known, or the reason why they are not.
+pub fn refusals(
+    desired: &Desired,
+    cluster: &DesiredCluster,
+    plan: &ClusterPlan,
+    live: &ObservedCluster,
+    pods: Result<&[ObservedPod], &Failure>,
+    allow: &BTreeSet<Guard>,
+    now: Timestamp,
+) -> Vec<Refusal> {
+    let mut refusals = plan::check(plan, desired, cluster, live, pods.unwrap_or_default(), allow, now);
+    if let Err(failure) = pods {
         refusals.push(Refusal {
             guard: Guard::RunningPods,
             message: format!("the pods on the changed nodes are not known: {failure}"),
             details: Vec::new(),
-            allowed: wanted.allow.contains(&Guard::RunningPods).then(|| format!("--allow {}", Guard::RunningPods)),
+            allowed: plan::allowed(Guard::RunningPods, cluster, allow, now),
         });
     }
     refusals

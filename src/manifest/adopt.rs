@@ -61,6 +61,7 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
         rebalance: None,
         windows: Vec::new(),
         allow: Vec::new(),
+        suspend: None,
     };
     let metadata = ClusterMetadata { name: adoption.cluster.clone() };
     let cluster = ClusterManifest { api_version: ApiVersion::V1, kind: ClusterKind::It, metadata, spec };

@@ -11,6 +11,7 @@ use super::hints;
 use super::problem::{Problem, SourceText};
 use super::yaml::{Mark, Place, Step};
 use crate::model::desired::DesiredGroup;
+use crate::model::node::Hold;
 use crate::model::vocabulary::{Field, fixed, is_reserved};
 use crate::model::{
     ClusterManifest, ClusterName, Desired, DesiredCluster, DesiredLabel, DesiredNode, FleetManifest, FleetSpec,
@@ -129,8 +130,18 @@ impl Linker<'_> {
                 self.problems.push(at.source.error("reserved-label", at.key(&labels), message));
             }
         }
+        self.ended(spec.suspend.as_ref(), "suspend", "the suspension of the fleet", *at);
         self.desired.vocabulary = Arc::new(Vocabulary::new(spec.labels.clone()));
         self.desired.fleet = Arc::new(spec.clone());
+    }
+
+    /// Warns of a hold whose time is over.
+    fn ended(&mut self, hold: Option<&Hold>, field: &str, what: &str, at: At<'_>) {
+        if let Some(hold) = hold.filter(|hold| hold.until.has_passed(self.now)) {
+            let place = at.value(&[Step::Key("spec"), Step::Key(field), Step::Key("until")]);
+            let message = format!("{what} ended on {}", hold.until);
+            self.problems.push(at.source.warning("expired-hold", place, message).help("remove it, or extend it"));
+        }
     }
 
     fn clusters(&mut self, clusters: &[(&ClusterManifest, At<'_>)]) {
@@ -143,6 +154,7 @@ impl Linker<'_> {
             }
             self.connection(cluster, *at);
             self.binds_and_directories(cluster, *at);
+            self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
                     let place =
@@ -304,13 +316,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
-        if let Some(hold) = &spec.hold
-            && hold.until.has_passed(self.now)
-        {
-            let place = at.value(&[Step::Key("spec"), Step::Key("hold"), Step::Key("until")]);
-            let message = format!("the hold of `{}` ended on {}", node.metadata.name, hold.until);
-            self.problems.push(at.source.warning("expired-hold", place, message).help("remove it, or extend it"));
-        }
+        self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));
         let group = spec.group.as_ref().or(default.map(|(group, _)| *group));

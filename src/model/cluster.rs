@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::node::Hold;
 use super::number::Fraction;
 use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
 use super::time::{Deadline, Interval, Schedule, ZoneName};
@@ -62,6 +63,9 @@ pub struct ClusterSpec {
     /// Guards that are lifted for a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Allow>,
+    /// Nothing is written until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<Hold>,
 }
 
 /// How a cluster is reached: by a kubeconfig, from inside it, or not at all (a dump of its objects).
@@ -206,12 +210,26 @@ pub enum Guard {
     BelowGuarantee,
     /// Running pods would no longer match their node.
     RunningPods,
+    /// No maintenance window of the cluster is open.
+    OutsideWindow,
+    /// The cluster, or the whole fleet, is suspended.
+    Suspended,
+    /// Another manager keeps undoing a change: drover leaves that label alone for a while.
+    Fighting,
 }
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 5] =
-        [Self::TooManyNodes, Self::EmptyState, Self::LastPlatformRole, Self::BelowGuarantee, Self::RunningPods];
+    pub const ALL: [Self; 8] = [
+        Self::TooManyNodes,
+        Self::EmptyState,
+        Self::LastPlatformRole,
+        Self::BelowGuarantee,
+        Self::RunningPods,
+        Self::OutsideWindow,
+        Self::Suspended,
+        Self::Fighting,
+    ];
 
     /// Its name in state files, on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -221,6 +239,9 @@ impl Guard {
             Self::LastPlatformRole => "last-platform-role",
             Self::BelowGuarantee => "below-guarantee",
             Self::RunningPods => "running-pods",
+            Self::OutsideWindow => "outside-window",
+            Self::Suspended => "suspended",
+            Self::Fighting => "fighting",
         }
     }
 }

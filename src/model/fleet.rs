@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::node::Hold;
 use super::number::Percent;
 use super::text::known;
 use super::{ApiVersion, GroupName, LabelKey, kind};
@@ -44,6 +45,9 @@ pub struct FleetSpec {
     pub default_group: Option<GroupName>,
     /// When a plan is too large to be applied without being allowed.
     pub limits: Limits,
+    /// Nothing is written to any cluster until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<Hold>,
     /// Who drover's own commits are by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_back: Option<WriteBack>,

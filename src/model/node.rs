@@ -169,7 +169,7 @@ pub enum Workload {
     Service,
 }
 
-/// A time during which the rebalancer leaves a machine alone.
+/// Something is left alone for a time: a machine by the rebalancer, a cluster by drover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hold {

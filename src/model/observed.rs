@@ -78,6 +78,15 @@ impl ObservedNode {
         self.managers.iter().any(|manager| manager.name == FIELD_MANAGER && manager.keys.iter().any(|own| own == key))
     }
 
+    /// Whether a plan would be the same: a heartbeat moves times, and nothing that drover decides by.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let keys = |node: &Self| node.managers.iter().map(|m| (m.name.clone(), m.keys.clone())).collect::<Vec<_>>();
+        self.labels == other.labels
+            && (self.allocatable, self.ready, self.unschedulable)
+                == (other.allocatable, other.ready, other.unschedulable)
+            && keys(self) == keys(other)
+    }
+
     /// Which other client set this label, if the API server knows.
     pub fn set_by(&self, key: &str) -> Option<SetBy> {
         let drover_wrote = self.managers.iter().filter(|m| m.name == FIELD_MANAGER).filter_map(|m| m.time).max();

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::window::{Opening, opening};
 use super::ClusterPlan;
+use crate::model::node::Hold;
 use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
 
 /// A guard that a plan runs into.
@@ -44,6 +46,8 @@ pub fn check(
         last_platform_role(desired, live, &after),
         below_guarantee(plan, desired, live, &after),
         running_pods(live, &after, pods),
+        outside_window(plan, cluster, now),
+        suspended(plan, desired, cluster, now),
     ];
     found
         .into_iter()
@@ -59,7 +63,8 @@ pub fn check(
 
 type Found = Option<(Guard, String, Vec<String>)>;
 
-fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, now: Timestamp) -> Option<String> {
+/// Who lifted a guard, if someone did: on the command line, or in the state until the allowance ends.
+pub fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, now: Timestamp) -> Option<String> {
     if allow.contains(&guard) {
         return Some(format!("--allow {guard}"));
     }
@@ -112,6 +117,21 @@ fn last_platform_role(desired: &Desired, live: &ObservedCluster, after: &Observe
     let message = format!("no node would have the platform role {} any more", roles.join(", "));
     let details = lost.iter().map(|(role, nodes)| format!("{role} is on {} today", nodes.join(", "))).collect();
     Some((Guard::LastPlatformRole, message, details))
+}
+
+fn outside_window(plan: &ClusterPlan, cluster: &DesiredCluster, now: Timestamp) -> Found {
+    let Opening::Closed { opens } = opening(&cluster.spec.windows, now) else { return None };
+    let when = opens.map_or_else(|| "none ever opens".to_owned(), |opens| format!("the next one opens at {opens}"));
+    let message = format!("no maintenance window is open; {when}");
+    (!plan.nodes.is_empty()).then(|| (Guard::OutsideWindow, message, Vec::new()))
+}
+
+fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, now: Timestamp) -> Found {
+    let of = |hold: &Option<Hold>, what| hold.clone().filter(|hold| !hold.until.has_passed(now)).map(|hold| (hold, what));
+    let (hold, what) =
+        of(&cluster.spec.suspend, "the cluster").or_else(|| of(&desired.fleet.suspend, "the whole fleet"))?;
+    let message = format!("{what} is suspended by {} until {}: {}", hold.owner, hold.until, hold.reason);
+    (!plan.nodes.is_empty()).then(|| (Guard::Suspended, message, Vec::new()))
 }
 
 /// What a group has in a cluster.

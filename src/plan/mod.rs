@@ -4,8 +4,10 @@
 
 mod compare;
 mod diff;
+pub mod fight;
 mod guard;
 mod saved;
+pub mod window;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::compare;
 pub use diff::diff;
-pub use guard::{Refusal, check, nodes_that_lose_labels};
+pub use fight::{Fight, FightLimits, Fights};
+pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
 pub use saved::{Outdated, outdated};
 
 use crate::model::observed::SetBy;

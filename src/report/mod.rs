@@ -2,6 +2,7 @@
 //!
 //! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
 
+mod daemon;
 mod explain;
 mod group;
 mod html;
@@ -12,6 +13,9 @@ mod problems;
 mod status;
 mod style;
 
+pub use daemon::{
+    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
+};
 pub use explain::{Explanation, LabelExplanation, explain, explain_text};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
@@ -13,7 +13,9 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("engine", &["model", "manifest", "plan", "adapters"]),
     ("report", &["model", "manifest", "plan", "engine"]),
     ("ui", &["plan", "engine", "report"]),
-    ("commands", &["model", "manifest", "plan", "adapters", "engine", "report", "ui"]),
+    ("daemon", &["model", "plan", "adapters", "engine", "report"]),
+    ("web", &["engine", "report", "daemon"]),
+    ("commands", &["model", "manifest", "plan", "adapters", "engine", "report", "ui", "daemon", "web"]),
     ("error", &[]),
 ];
 

@@ -13,7 +13,7 @@ use git2::{ErrorCode, ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult}
 use rayon::prelude::*;
 
 pub use blame::Blamer;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, redacted};
 pub use remote::{Fetched, fetch, forget};
 
 use super::files::{self, Listing, StateFile, is_state_file};

@@ -41,6 +41,9 @@ pub enum CallError {
     /// No answer came in time.
     #[error("no answer in time")]
     TimedOut,
+    /// The process may not write to the cluster now.
+    #[error("the cluster's Lease is not held")]
+    Fenced,
 }
 
 impl CallError {
@@ -107,6 +110,9 @@ impl KubeCluster {
     pub(super) async fn write(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
         let deadline = Instant::now() + WRITE_PATIENCE;
         let bounded = || async {
+            if self.fence.as_ref().is_some_and(|fence| !fence.permits()) {
+                return Err(CallError::Fenced);
+            }
             tokio::time::timeout(self.timeout, self.attempt(&request)).await.unwrap_or(Err(CallError::TimedOut))
         };
         // A server that has just come back knows nobody's rights for a moment.
@@ -146,6 +152,16 @@ fn message_of(body: &[u8], status: StatusCode) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     let reason = status.canonical_reason().unwrap_or("an error without a name");
     line.map_or_else(|| reason.to_owned(), |line| line.chars().take(200).collect())
+}
+
+/// An error of kube's own calls in drover's terms.
+pub(super) fn call_error(error: &kube::Error) -> CallError {
+    match error {
+        kube::Error::Api(status) => {
+            CallError::Refused { code: status.code, message: status.message.clone(), retry_after: None }
+        }
+        error => unreachable_cause(error),
+    }
 }
 
 /// The innermost cause: what a person can act upon ("connection refused"), not the layers around it.

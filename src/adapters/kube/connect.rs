@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::Config;
 use kube::client::AuthError;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use sha2::{Digest, Sha256};
 
 use super::KubeCluster;
 use crate::error::Failure;
@@ -47,7 +48,29 @@ impl KubeCluster {
                 .hint("`timeout` in the Cluster document sets how long drover waits"));
             }
         };
-        Ok(Self { name: name.to_owned(), client, timeout })
+        Ok(Self { name: name.to_owned(), client, timeout, fence: None })
+    }
+
+    /// Stands for everything that a connection is made of. It changes with the kubeconfig and with the certificates and
+    /// keys that it names; what a command or a service account yields is renewed without it.
+    pub fn fingerprint(connection: &Connection, base: Option<&Path>, timeout: Duration) -> Result<String, Failure> {
+        let mut digest = Sha256::new();
+        digest.update(format!("{connection:?} {timeout:?}"));
+        if !connection.in_cluster {
+            let (kubeconfig, shown) = kubeconfig_of(connection, base)?;
+            let text = serde_json::to_vec(&kubeconfig)
+                .map_err(|error| Failure::caused(format!("{shown} cannot be used"), &error))?;
+            digest.update(text);
+            let authorities = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
+            let authorities = authorities.filter_map(|cluster| cluster.certificate_authority.as_ref());
+            let users = kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
+            let users = users.flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file]);
+            for path in authorities.chain(users.flatten()) {
+                // A file that cannot be read is told of when it is used.
+                digest.update(std::fs::read(path).unwrap_or_default());
+            }
+        }
+        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The context that kubectl would use.
@@ -64,15 +87,20 @@ impl KubeCluster {
     }
 }
 
-async fn from_kubeconfig(connection: &Connection, base: Option<&Path>) -> Result<Config, Failure> {
-    let (kubeconfig, shown) = match &connection.kubeconfig {
+/// The kubeconfig of a connection, and what it is called.
+fn kubeconfig_of(connection: &Connection, base: Option<&Path>) -> Result<(Kubeconfig, String), Failure> {
+    match &connection.kubeconfig {
         Some(path) => {
             let path = located(path, base)?;
             let shown = format!("the kubeconfig {}", path.display());
-            (Kubeconfig::read_from(&path).map_err(|error| unreadable(&shown, &error))?, shown)
+            Ok((Kubeconfig::read_from(&path).map_err(|error| unreadable(&shown, &error))?, shown))
         }
-        None => (Kubeconfig::read().map_err(|error| unreadable(DEFAULT, &error))?, DEFAULT.to_owned()),
-    };
+        None => Ok((Kubeconfig::read().map_err(|error| unreadable(DEFAULT, &error))?, DEFAULT.to_owned())),
+    }
+}
+
+async fn from_kubeconfig(connection: &Connection, base: Option<&Path>) -> Result<Config, Failure> {
+    let (kubeconfig, shown) = kubeconfig_of(connection, base)?;
     if let Some(context) = &connection.context
         && !kubeconfig.contexts.iter().any(|known| known.name == *context)
     {

@@ -2,16 +2,23 @@
 
 mod call;
 mod connect;
+mod events;
+mod lease;
 mod patch;
+mod watch;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use serde::de::DeserializeOwned;
 
 pub use call::CallError;
+pub use events::Events;
+pub use lease::{Fence, Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
+pub use watch::{Seen, Watched, Watcher};
 
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
@@ -29,9 +36,16 @@ pub struct KubeCluster {
     name: String,
     client: kube::Client,
     timeout: Duration,
+    fence: Option<Arc<Fence>>,
 }
 
 impl KubeCluster {
+    /// The same cluster, to which nothing is written while the fence forbids it.
+    pub fn fenced(mut self, fence: Arc<Fence>) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await
@@ -102,6 +116,7 @@ impl KubeCluster {
             CallError::Unreachable { cause } => Failure::new(format!("cannot be reached: {cause}"))
                 .hint("check that the API server runs and that its address in the kubeconfig is right"),
             CallError::TimedOut => self.silent(),
+            CallError::Fenced => Failure::new("this process does not hold the cluster's Lease any more"),
         }
     }
 }

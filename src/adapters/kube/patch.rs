@@ -116,7 +116,7 @@ impl KubeCluster {
     }
 
     fn patch_error(&self, error: &CallError) -> PatchError {
-        let fatal = error.is_lost() || error.is_denied();
+        let fatal = error.is_lost() || error.is_denied() || *error == CallError::Fenced;
         PatchError { failure: self.explain("patch", "nodes", error), fatal }
     }
 }

@@ -1,0 +1,251 @@
+//! A Lease per cluster: who may write to it, until when, and which revision is in force there.
+//!
+//! Every change of the Lease carries the version it was read at, so of two that reach for it one is refused. Nobody's
+//! clock is compared with another's: a claimant waits out the whole lease since it last saw it move, and a holder stops
+//! well before that, by its own clock. The libraries for this patch a Lease without a precondition and trust the time
+//! in it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+
+use super::call::call_error;
+use super::{CallError, KubeCluster};
+use crate::adapters::clock;
+use crate::error::Failure;
+use crate::model::observed::FIELD_MANAGER;
+
+/// The name of the Lease in the cluster.
+const NAME: &str = "drover";
+/// The annotation that holds the revision in force.
+const REVISION: &str = "drover.dev/revision";
+
+/// Whether this process may write to a cluster at this very moment.
+///
+/// Both clocks count: the steady one stands still while a machine sleeps, and the other can be set.
+#[derive(Debug, Default)]
+pub struct Fence(Mutex<Option<(Instant, SystemTime)>>);
+
+impl Fence {
+    /// Whether a write may be sent now.
+    pub fn permits(&self) -> bool {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|(steady, wall)| Instant::now() < steady && SystemTime::now() < wall)
+    }
+
+    fn set(&self, until: Option<(Instant, SystemTime)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+/// How a cluster's Lease stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenure {
+    /// This process holds it.
+    Mine {
+        /// The revision that was in force when it was taken over, if one was recorded.
+        recorded: Option<String>,
+    },
+    /// Another process holds it.
+    Theirs {
+        /// Who.
+        holder: String,
+    },
+}
+
+/// Times of a Lease, all parts of its duration: it is renewed at a fifth, a holder that cannot renew stops at 0.7, and
+/// a claimant that saw nothing move takes it at 0.85. What lies between is for requests that are under way.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTimes(Duration);
+
+impl LeaseTimes {
+    /// The times of a Lease of this duration.
+    pub fn of(duration: Duration) -> Self {
+        Self(duration.max(Duration::from_secs(1)))
+    }
+
+    /// How often it is renewed.
+    pub fn renew(self) -> Duration {
+        self.0 / 5
+    }
+
+    /// How often a claimant looks.
+    pub fn look(self) -> Duration {
+        self.0 / 10
+    }
+
+    fn stop(self) -> Duration {
+        self.0.mul_f32(0.7)
+    }
+
+    fn seconds(self) -> i32 {
+        i32::try_from(self.0.as_secs_f32().ceil() as i64).unwrap_or(i32::MAX)
+    }
+}
+
+/// This process's view of a cluster's Lease.
+pub struct Lease {
+    namespace: String,
+    identity: String,
+    times: LeaseTimes,
+    fence: Arc<Fence>,
+    /// The Lease as this process last wrote it; none while it does not hold it.
+    held: Option<LeaseObject>,
+    /// Another's Lease as it was last seen to move, and when that was.
+    moved: Option<(String, Instant)>,
+}
+
+impl Lease {
+    /// Nothing known yet. `identity` must be this process's alone.
+    pub fn new(namespace: &str, identity: &str, times: LeaseTimes) -> Self {
+        let fence = Arc::default();
+        Self { namespace: namespace.into(), identity: identity.into(), times, fence, held: None, moved: None }
+    }
+
+    /// What every write to the cluster must ask.
+    pub fn fence(&self) -> Arc<Fence> {
+        self.fence.clone()
+    }
+
+    /// Renews the Lease or reaches for it. `revision` is recorded in it where this process has it.
+    pub async fn hold(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, Failure> {
+        let limit = self.times.renew().max(Duration::from_millis(500));
+        let done = tokio::time::timeout(limit, self.round(cluster, revision)).await.unwrap_or(Err(CallError::TimedOut));
+        done.map_err(|error| self.explain(cluster, &error))
+    }
+
+    /// Gives the Lease back, so that the next holder need not wait.
+    pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
+        self.fence.set(None);
+        let Some(mut lease) = self.held.take() else { return Ok(()) };
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = Some(String::new());
+        }
+        let replaced = tokio::time::timeout(cluster.timeout, self.replace(cluster, &lease)).await;
+        replaced.unwrap_or(Err(CallError::TimedOut)).map(drop).map_err(|error| self.explain(cluster, &error))
+    }
+
+    async fn round(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
+        let sent = (Instant::now(), SystemTime::now());
+        if let Some(lease) = self.held.take() {
+            match self.replace(cluster, &self.claimed(lease, revision)).await {
+                Ok(lease) => return Ok(self.won(lease, sent)),
+                // Somebody else wrote it: what it says now decides.
+                Err(CallError::Refused { code: 404 | 409, .. }) => self.fence.set(None),
+                // It may still be this process's, until the fence says otherwise.
+                Err(error) => return Err(error),
+            }
+        }
+        let api = self.api(cluster);
+        let Some(found) = api.get_opt(NAME).await.map_err(|error| call_error(&error))? else {
+            let new = LeaseObject { metadata: named(), ..LeaseObject::default() };
+            let created = api.create(&parameters(), &self.claimed(new, revision)).await;
+            return self.reached(created.map_err(|error| call_error(&error)), None, sent);
+        };
+        if let Some(holder) = self.holder_of(&found) {
+            return Ok(Tenure::Theirs { holder });
+        }
+        // What was in force stays recorded until this process knows how its own revision relates to it.
+        let recorded = recorded(&found);
+        let replaced = self.replace(cluster, &self.claimed(found, None)).await;
+        self.reached(replaced, recorded, sent)
+    }
+
+    /// What became of an attempt to take the Lease over.
+    fn reached(
+        &mut self,
+        written: Result<LeaseObject, CallError>,
+        recorded: Option<String>,
+        sent: (Instant, SystemTime),
+    ) -> Result<Tenure, CallError> {
+        match written {
+            Ok(lease) => {
+                self.won(lease, sent);
+                Ok(Tenure::Mine { recorded })
+            }
+            Err(CallError::Refused { code: 409, .. }) => Ok(Tenure::Theirs { holder: "a faster process".into() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who holds a Lease that another process wrote; none where it is free.
+    fn holder_of(&mut self, lease: &LeaseObject) -> Option<String> {
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.filter(|holder| !holder.is_empty() && *holder != self.identity)?;
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let since = match &self.moved {
+            Some((seen, since)) if *seen == version => *since,
+            _ => {
+                let now = Instant::now();
+                self.moved = Some((version, now));
+                now
+            }
+        };
+        let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(1).max(1) as u64);
+        (since.elapsed() < duration.mul_f32(0.85)).then_some(holder)
+    }
+
+    fn won(&mut self, lease: LeaseObject, (steady, wall): (Instant, SystemTime)) -> Tenure {
+        // Counted from before the request was sent: the API server may have seen it at once.
+        self.fence.set(Some((steady + self.times.stop(), wall + self.times.stop())));
+        self.moved = None;
+        let recorded = recorded(&lease);
+        self.held = Some(lease);
+        Tenure::Mine { recorded }
+    }
+
+    /// The Lease with this process as its holder, renewed now.
+    fn claimed(&self, mut lease: LeaseObject, revision: Option<&str>) -> LeaseObject {
+        let now = MicroTime(clock::now());
+        let spec = lease.spec.take().unwrap_or_default();
+        let mine = spec.holder_identity.as_deref() == Some(&self.identity);
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(self.times.seconds()),
+            acquire_time: if mine { spec.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(!mine)),
+            ..spec
+        });
+        if let Some(revision) = revision {
+            let annotations = lease.metadata.annotations.get_or_insert_default();
+            annotations.insert(REVISION.to_owned(), revision.to_owned());
+        }
+        lease.metadata.managed_fields = None; // the API server keeps its own record
+        lease
+    }
+
+    async fn replace(&self, cluster: &KubeCluster, lease: &LeaseObject) -> Result<LeaseObject, CallError> {
+        self.api(cluster).replace(NAME, &parameters(), lease).await.map_err(|error| call_error(&error))
+    }
+
+    fn api(&self, cluster: &KubeCluster) -> Api<LeaseObject> {
+        Api::namespaced(cluster.client.clone(), &self.namespace)
+    }
+
+    fn explain(&self, cluster: &KubeCluster, error: &CallError) -> Failure {
+        let failure = cluster.explain("update", "leases", error);
+        match error {
+            CallError::Refused { code: 404, .. } => {
+                failure.hint(format!("drover keeps its Lease in the namespace {}: create it", self.namespace))
+            }
+            _ => failure,
+        }
+    }
+}
+
+fn named() -> ObjectMeta {
+    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
+}
+
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn recorded(lease: &LeaseObject) -> Option<String> {
+    lease.metadata.annotations.as_ref()?.get(REVISION).cloned()
+}

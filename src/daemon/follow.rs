@@ -1,0 +1,215 @@
+//! Looks at the source of the state: now and then, and at once when somebody says that it changed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Daemon;
+use super::backoff::Backoff;
+use crate::adapters::clock;
+use crate::adapters::folder::{FolderWatch, watch_folder};
+use crate::engine::{Follower, InForce, Relation, StateSource, Synced};
+use crate::error::Failure;
+use crate::model::notice::{NoticeKind, Severity};
+
+/// Makes the daemon look at the source at once. Several calls before it does so are one.
+#[derive(Debug, Clone, Default)]
+pub struct Trigger(Arc<Notify>);
+
+impl Trigger {
+    /// The source may have changed.
+    pub fn pull(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// How other tasks speak to the one that follows the source.
+pub(crate) struct Follow {
+    trigger: Trigger,
+    ask: mpsc::Sender<Question>,
+    questions: Mutex<Option<mpsc::Receiver<Question>>>,
+}
+
+/// Whether a commit is older than the one in force.
+struct Question {
+    commit: String,
+    answer: oneshot::Sender<bool>,
+}
+
+impl Default for Follow {
+    fn default() -> Self {
+        let (ask, questions) = mpsc::channel(16);
+        Self { trigger: Trigger::default(), ask, questions: Mutex::new(Some(questions)) }
+    }
+}
+
+impl Follow {
+    pub(super) fn trigger(&self) -> Trigger {
+        self.trigger.clone()
+    }
+
+    /// Whether the commit in force may take the place of another one. The source is looked at before that is denied.
+    pub(super) async fn is_older(&self, commit: &str) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let question = Question { commit: commit.to_owned(), answer };
+        self.ask.send(question).await.is_ok() && answered.await.unwrap_or(false)
+    }
+}
+
+/// Follows the source until `stop`.
+pub(super) async fn run(
+    daemon: Arc<Daemon>,
+    in_force: watch::Sender<Option<Arc<InForce>>>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let questions = daemon.follow.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut questions) = questions else { return Err(Failure::new("the daemon runs already")) };
+    let settings = &daemon.settings;
+    let trigger = daemon.trigger();
+    let _watch = watch_source(&settings.source, trigger.clone());
+    let mut source = Source {
+        follower: Some(Follower::new(settings.source.clone(), settings.follow.clone())),
+        daemon: daemon.clone(),
+        in_force,
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        let wait = match source.look().await? {
+            true => {
+                backoff.went_well();
+                settings.poll
+            }
+            false => backoff.failed().min(settings.poll),
+        };
+        // Spread over replicas and daemons, so that they do not all knock at once.
+        let pause = tokio::time::sleep(wait.mul_f64(source.spread()));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = &mut pause => break,
+                () = trigger.0.notified() => break,
+                Some(question) = questions.recv() => source.answer(question).await?,
+            }
+        }
+    }
+}
+
+/// A folder on this machine tells by itself when it changes.
+fn watch_source(source: &StateSource, trigger: Trigger) -> Option<FolderWatch> {
+    let StateSource::Folder(folder) = source else { return None };
+    match watch_folder(folder, move || trigger.pull()) {
+        Ok(watch) => Some(watch),
+        Err(failure) => {
+            tracing::warn!("changes are only noticed when polled: {failure}");
+            None
+        }
+    }
+}
+
+struct Source {
+    /// Away only while it looks, on a thread of its own.
+    follower: Option<Follower>,
+    daemon: Arc<Daemon>,
+    in_force: watch::Sender<Option<Arc<InForce>>>,
+}
+
+impl Source {
+    /// Looks once. Whether that went well.
+    async fn look(&mut self) -> Result<bool, Failure> {
+        let begun = clock::now();
+        let synced = self.with_follower(move |follower| follower.sync(begun)).await?;
+        let daemon = &self.daemon;
+        daemon.board.sync(|sync| sync.last_look = Some(clock::now()));
+        match synced {
+            Ok(synced) => {
+                self.tell_synced(&synced);
+                daemon.metrics.synced(true);
+                Ok(true)
+            }
+            Err(failure) => {
+                tracing::warn!("the state cannot be read: {failure}");
+                daemon.metrics.synced(false);
+                let lines = [Some(failure.to_string()), failure.advice().map(str::to_owned)];
+                let title = "the state cannot be read".to_owned();
+                let lines = lines.into_iter().flatten().collect();
+                daemon.tell(NoticeKind::SyncFailed, None, "", title, lines, Severity::Critical);
+                daemon.board.sync(|sync| sync.failure = Some(failure.to_string()));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn answer(&mut self, question: Question) -> Result<(), Failure> {
+        if self.relation(&question.commit).await? {
+            let _ = question.answer.send(true);
+            return Ok(());
+        }
+        // Another replica may simply have looked later than this one.
+        let looked = self.look().await?;
+        let older = self.relation(&question.commit).await? || (looked && self.daemon.settings.follow.follow_rewinds);
+        let _ = question.answer.send(older);
+        Ok(())
+    }
+
+    async fn relation(&mut self, commit: &str) -> Result<bool, Failure> {
+        let commit = commit.to_owned();
+        let relation = self.with_follower(move |follower| follower.contains(&commit)).await?;
+        Ok(matches!(relation, Ok(Relation::Same | Relation::Older)))
+    }
+
+    /// Git and parsing block, and keep nobody else waiting.
+    async fn with_follower<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Follower) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let Some(mut follower) = self.follower.take() else { return Err(Failure::new("the state is being read")) };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut follower);
+            (follower, result)
+        });
+        let (follower, result) =
+            done.await.map_err(|error| Failure::caused("reading the state ended in a way that it must not", &error))?;
+        self.follower = Some(follower);
+        Ok(result)
+    }
+
+    fn tell_synced(&self, synced: &Synced) {
+        let daemon = &self.daemon;
+        let now = self.follower.as_ref().and_then(Follower::in_force);
+        let refused: Vec<String> = synced.refused.iter().map(ToString::to_string).collect();
+        let mut before = Vec::new();
+        daemon.board.sync(|sync| {
+            sync.last_success = Some(clock::now());
+            sync.failure = None;
+            sync.head = synced.head.clone();
+            sync.in_force = now.as_ref().map(|state| state.revision.clone());
+            before = std::mem::replace(&mut sync.refused, refused);
+        });
+        daemon.resolve(NoticeKind::SyncFailed, None, "", "the state can be read again".to_owned());
+        for revision in synced.refused.iter().filter(|revision| !before.contains(&revision.to_string())) {
+            tracing::warn!(commit = revision.commit, "not applied: {revision}");
+            let title = format!("revision {} is not applied", revision.commit);
+            let lines = revision.lines();
+            daemon.tell(NoticeKind::RevisionRefused, None, "", title, lines, Severity::Warning);
+        }
+        let (true, Some(state)) = (synced.changed, now) else { return };
+        tracing::info!(revision = state.revision.short(), source = state.revision.source, "in force");
+        let title = format!("revision {} is in force", state.revision.short());
+        if synced.refused.is_empty() {
+            daemon.resolve(NoticeKind::RevisionRefused, None, "", title.clone());
+        }
+        let lines = state.signer.iter().map(|signer| format!("signed by {signer}")).collect();
+        daemon.tell(NoticeKind::RevisionApplied, None, &state.revision.digest, title, lines, Severity::Info);
+        self.in_force.send_replace(Some(state));
+    }
+
+    /// Between 0.9 and 1.1, and each time another.
+    fn spread(&self) -> f64 {
+        let nanos = clock::now().subsec_nanosecond().unsigned_abs();
+        0.9 + 0.2 * f64::from(nanos % 1000) / 1000.0
+    }
+}
+

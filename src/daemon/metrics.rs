@@ -1,0 +1,173 @@
+//! Numbers for Prometheus. Labels have few values: clusters, guards, kinds of results; never names of nodes or messages.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use jiff::SignedDuration;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::report::{DaemonStatus, TenureReport};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCluster {
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+/// A cluster, and a kind of thing in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    cluster: String,
+    kind: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// What the daemon counts as it works.
+pub struct Metrics {
+    registry: Registry,
+    changes: Family<OfKind, Counter>,
+    applying: Family<OfCluster, Histogram, fn() -> Histogram>,
+    heard: Family<OfKind, Counter>,
+    lost: Family<OfKind, Counter>,
+    events_failed: Family<OfCluster, Counter>,
+    syncs: Family<OfResult, Counter>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("drover"),
+            changes: Family::default(),
+            // From 5 ms to about 3 minutes.
+            applying: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 16))),
+            heard: Family::default(),
+            lost: Family::default(),
+            events_failed: Family::default(),
+            syncs: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("label_changes", "Label changes by what became of them", metrics.changes.clone());
+        registry.register_with_unit(
+            "apply",
+            "How long it took to apply a plan to a cluster",
+            Unit::Seconds,
+            metrics.applying.clone(),
+        );
+        registry.register("watch_events", "What the watches of a cluster told, by resource", metrics.heard.clone());
+        registry.register("watch_failures", "Watches that failed, by resource", metrics.lost.clone());
+        registry.register("events_failed", "Events on nodes that could not be written", metrics.events_failed.clone());
+        registry.register("syncs", "Looks at the source of the state", metrics.syncs.clone());
+        metrics
+    }
+
+    pub(super) fn applied(&self, cluster: &str, written: usize, stale: usize, failed: usize, took: SignedDuration) {
+        for (kind, count) in [("written", written), ("stale", stale), ("failed", failed)] {
+            self.changes.get_or_create(&kind_of(cluster, kind)).inc_by(count as u64);
+        }
+        self.applying.get_or_create(&OfCluster { cluster: cluster.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn watch_event(&self, cluster: &str, resource: &'static str) {
+        self.heard.get_or_create(&kind_of(cluster, resource)).inc();
+    }
+
+    pub(super) fn watch_failure(&self, cluster: &str, resource: &'static str) {
+        self.lost.get_or_create(&kind_of(cluster, resource)).inc();
+    }
+
+    pub(super) fn event_failed(&self, cluster: &str) {
+        self.events_failed.get_or_create(&OfCluster { cluster: cluster.to_owned() }).inc();
+    }
+
+    pub(super) fn synced(&self, well: bool) {
+        self.syncs.get_or_create(&OfResult { result: if well { "success" } else { "failure" } }).inc();
+    }
+
+    /// All numbers, with those that follow from how things stand now, in the OpenMetrics text format.
+    pub fn text(&self, status: &DaemonStatus) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode_registry(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &standing(status))?;
+        text::encode_eof(&mut text)?;
+        Ok(text)
+    }
+}
+
+fn kind_of(cluster: &str, kind: &'static str) -> OfKind {
+    OfKind { cluster: cluster.to_owned(), kind }
+}
+
+/// The gauges of how things stand. They are made anew each time, so that a cluster which is gone leaves no trace.
+fn standing(status: &DaemonStatus) -> Registry {
+    let mut registry = Registry::with_prefix("drover");
+    let age = |at: Option<jiff::Timestamp>| at.map_or(f64::INFINITY, |at| status.now.duration_since(at).as_secs_f64());
+
+    let ready = Gauge::<i64>::default();
+    ready.set(status.is_ready().into());
+    registry.register("ready", "Whether the daemon truly follows the state and every cluster", ready);
+    let synced = Seconds::default();
+    synced.set(age(status.sync.last_success));
+    registry.register_with_unit("sync_age", "Since the source was last read with success", Unit::Seconds, synced);
+    let refused = Gauge::<i64>::default();
+    refused.set(status.sync.refused.len() as i64);
+    registry.register("revisions_refused", "Newer revisions that are not applied", refused);
+    if let Some(revision) = &status.sync.in_force {
+        let commit = revision.commit.clone().unwrap_or_default();
+        let labels = vec![("commit", commit), ("digest", revision.digest.clone())];
+        registry.register("state", "The state in force", Info::new(labels));
+    }
+
+    let nodes = Family::<OfKind, Gauge>::default();
+    let labels = Family::<OfCluster, Gauge>::default();
+    let guards = Family::<OfKind, Gauge>::default();
+    let (fights, failing) = (Family::<OfCluster, Gauge>::default(), Family::<OfCluster, Gauge>::default());
+    let seen = Family::<OfCluster, Seconds>::default();
+    let (followed, holder) = (Family::<OfCluster, Gauge>::default(), Family::<OfCluster, Gauge>::default());
+    for (name, cluster) in &status.clusters {
+        let of = OfCluster { cluster: name.clone() };
+        let counts = cluster.nodes;
+        for (kind, count) in [
+            ("managed", counts.managed),
+            ("drifting", counts.drifting),
+            ("absent", counts.absent),
+            ("unmanaged", counts.unmanaged),
+        ] {
+            nodes.get_or_create(&kind_of(name, kind)).set(count as i64);
+        }
+        labels.get_or_create(&of).set(cluster.differing_labels as i64);
+        for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
+            guards.get_or_create(&kind_of(name, refusal.guard.name())).set(1);
+        }
+        fights.get_or_create(&of).set(cluster.fights.len() as i64);
+        failing.get_or_create(&of).set(cluster.failing.len() as i64);
+        seen.get_or_create(&of).set(age(cluster.last_seen));
+        followed.get_or_create(&of).set(cluster.failure.is_none().into());
+        holder.get_or_create(&of).set((cluster.tenure == TenureReport::Holder).into());
+    }
+    registry.register("nodes", "Nodes by how they stand", nodes);
+    registry.register("differing_labels", "Labels that are not as the state says", labels);
+    registry.register("held_back", "Guards that hold changes back", guards);
+    registry.register("fights", "Labels left alone because somebody keeps changing them back", fights);
+    registry.register("nodes_failing", "Nodes that could not be written", failing);
+    registry.register_with_unit("watch_age", "Since the API server last gave a sign of life", Unit::Seconds, seen);
+    registry.register("cluster_followed", "Whether the cluster can be followed", followed);
+    registry.register("cluster_held", "Whether this process holds the cluster's Lease", holder);
+    registry
+}

@@ -1,0 +1,208 @@
+//! Plan, guard, apply: again whenever the state, the cluster or the time makes the plan another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::backoff::Backoff;
+use super::cluster::Cluster;
+use super::telling::Told;
+use super::tenure::May;
+use crate::adapters::clock;
+use crate::adapters::kube::Fence;
+use crate::engine::pass::refusals;
+use crate::engine::{ClusterOutcome, InForce, apply_cluster};
+use crate::model::{DesiredCluster, Guard, Mode};
+use crate::plan::window::{Opening, opening};
+use crate::plan::{self, ClusterPlan, Fights};
+use crate::report::NodeCounts;
+
+/// How long further changes are waited for, so that a burst of them is one pass.
+const GATHER: Duration = Duration::from_millis(20);
+/// How many names the status tells.
+const NAMED: usize = 100;
+
+/// What a reconciler remembers between passes.
+pub(super) struct Memory {
+    fights: Fights,
+    /// Nodes that could not be written, and when they are tried again.
+    failing: BTreeMap<String, (Backoff, Timestamp)>,
+    /// The whole cluster could not be written.
+    backoff: Backoff,
+    rest: Option<Timestamp>,
+    pub(super) told: Told,
+}
+
+impl Cluster {
+    /// Keeps the cluster as the state says until it is told to stop.
+    pub(super) async fn reconcile(&self, fence: Arc<Fence>) {
+        let mut memory = Memory {
+            fights: Fights::new(self.daemon.settings.fights),
+            failing: BTreeMap::new(),
+            backoff: Backoff::new(),
+            rest: None,
+            told: Told::default(),
+        };
+        let (mut desired, mut tenure) = (self.desired.clone(), self.tenure.subscribe());
+        let mut wake = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.store.changed.notified() => tokio::time::sleep(GATHER).await,
+                _ = desired.changed() => {}
+                _ = tenure.changed() => {}
+                () = clock::until(wake) => {}
+            }
+            wake = self.pass(&mut memory, &fence).await;
+        }
+    }
+
+    /// One pass. Returns when the next one is due, if nothing happens before.
+    async fn pass(&self, memory: &mut Memory, fence: &Arc<Fence>) -> Option<Timestamp> {
+        let (now, in_force) = (self.now(), self.in_force());
+        let document = in_force.desired.clusters.get(self.name.as_str())?;
+        let mut plan = self.plan(&in_force, document, now)?;
+        if plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_none() {
+            let begun = memory.fights.hold_back(&mut plan, now);
+            self.tell_fights(&begun);
+        }
+        self.tell_plan(memory, &in_force, &plan, now);
+        let may = self.tenure.borrow().clone();
+        let writable = !plan.nodes.is_empty()
+            && plan.mode == Mode::Enforce
+            && !plan.is_refused()
+            && may == May::Write(in_force.revision.commit.clone());
+        memory.failing.retain(|name, _| plan.nodes.iter().any(|node| node.node == *name));
+        if writable && memory.rest.is_none_or(|rest| rest <= now) {
+            plan.nodes.retain(|node| memory.failing.get(&node.node).is_none_or(|(_, again)| *again <= now));
+            if !plan.nodes.is_empty() {
+                self.apply(memory, &in_force, &plan, fence).await;
+            }
+        }
+        memory.fights.forget_old(now);
+        self.next(memory, document, self.now())
+    }
+
+    /// The plan, with what the status tells of it; none before the nodes were seen.
+    fn plan(&self, in_force: &InForce, document: &DesiredCluster, now: Timestamp) -> Option<ClusterPlan> {
+        let live = self.store.live();
+        live.last_seen?;
+        let mut plan = plan::diff(&self.name, document, &in_force.desired.vocabulary, &live.nodes);
+        let losing = plan::nodes_that_lose_labels(&plan);
+        let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
+        let none = BTreeSet::new();
+        plan.refusals = refusals(&in_force.desired, document, &plan, &live.nodes, pods.as_deref(), &none, now);
+        Some(plan)
+    }
+
+    async fn apply(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, fence: &Arc<Fence>) {
+        let Some(cluster) = self.link.borrow().clone() else { return };
+        let cluster = cluster.fenced(fence.clone());
+        let begun = self.now();
+        let stop = AtomicBool::new(false);
+        let applying = apply_cluster(plan, &cluster, self.daemon.settings.parallel, &stop, &());
+        tokio::pin!(applying);
+        let superseded = self.superseded();
+        tokio::pin!(superseded);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut applying => break outcome,
+                () = &mut superseded, if !stop.load(Ordering::Relaxed) => stop.store(true, Ordering::Relaxed),
+            }
+        };
+        let now = self.now();
+        self.store.written(written(plan, &outcome));
+        for (node, change) in written(plan, &outcome) {
+            memory.fights.applied(node, change, now);
+            memory.failing.remove(node);
+        }
+        for failed in &outcome.failed {
+            let (backoff, again) = memory.failing.entry(failed.node.clone()).or_insert((Backoff::new(), now));
+            *again = after(now, backoff.failed());
+        }
+        // What was neither interrupted nor done failed for a reason that all nodes share.
+        memory.rest = match outcome.not_done.is_empty() || stop.load(Ordering::Relaxed) {
+            true => {
+                memory.backoff.went_well();
+                None
+            }
+            false => Some(after(now, memory.backoff.failed())),
+        };
+        self.tell_outcome(memory, in_force, plan, &outcome, now.duration_since(begun));
+        // A stale label was seen by nobody yet: the watch will show it, and this pass is due again.
+        if !outcome.stale.is_empty() {
+            self.store.changed.notify_one();
+        }
+    }
+
+    /// Returns once the work under way is no longer to be done: another state, another holder, or the end.
+    async fn superseded(&self) {
+        let (mut desired, mut tenure) = (self.desired.clone(), self.tenure.subscribe());
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            changed = desired.changed() => if changed.is_err() { pending().await },
+            _ = tenure.wait_for(|may| *may == May::Watch) => {}
+        }
+    }
+
+    /// When the passing of time alone makes another pass worth it.
+    fn next(&self, memory: &Memory, document: &DesiredCluster, now: Timestamp) -> Option<Timestamp> {
+        let window = match opening(&document.spec.windows, now) {
+            Opening::Closed { opens } => opens,
+            Opening::Open { closes } => Some(closes),
+            Opening::Always => None,
+        };
+        let fleet = &self.in_force().desired.fleet;
+        let ends = [&document.spec.suspend, &fleet.suspend].into_iter().flatten().map(|hold| hold.until.moment());
+        let allowed = document.spec.allow.iter().map(|allow| allow.until.moment());
+        let failing = memory.failing.values().map(|(_, again)| *again);
+        let all = window.into_iter().chain(ends).chain(allowed).filter(|moment| *moment > now);
+        all.chain(failing).chain(memory.rest).chain(memory.fights.next_try(now)).min()
+    }
+
+    /// Writes down how the cluster stands.
+    fn tell_plan(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, now: Timestamp) {
+        let drifting: Vec<String> = plan.nodes.iter().take(NAMED).map(|node| node.node.clone()).collect();
+        let counts = NodeCounts {
+            managed: plan.managed as usize,
+            drifting: plan.nodes.len(),
+            absent: plan.absent.len(),
+            unmanaged: plan.unmanaged.len(),
+        };
+        self.daemon.board.cluster(&self.name, |report| {
+            report.mode = plan.mode;
+            report.nodes = counts;
+            report.differing_labels = plan.counts().labels();
+            report.drifting = drifting;
+            report.refusals = plan.refusals.clone();
+            report.fights = memory.fights.open(now).cloned().collect();
+            report.failing.retain(|name, _| memory.failing.contains_key(name));
+            report.compared_with = Some(in_force.revision.short());
+        });
+        self.tell_refusals(&mut memory.told, plan);
+    }
+}
+
+/// The changes of a plan that were made.
+pub(super) fn written<'p>(
+    plan: &'p ClusterPlan,
+    outcome: &ClusterOutcome,
+) -> Vec<(&'p str, &'p plan::Change)> {
+    let skipped: BTreeSet<&str> =
+        outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect();
+    let stale: BTreeSet<(&str, &str)> =
+        outcome.stale.iter().map(|stale| (stale.node.as_str(), stale.key.as_str())).collect();
+    let nodes = plan.nodes.iter().filter(|node| !skipped.contains(node.node.as_str()));
+    let changes = nodes.flat_map(|node| node.changes.iter().map(|change| (node.node.as_str(), change)));
+    changes.filter(|(node, change)| !stale.contains(&(*node, change.key.as_str()))).collect()
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,127 @@
+//! Who may write to one cluster: the Lease, and whether this process's revision is newer than what is in force there.
+
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::connection::connected;
+use crate::adapters::kube::{KubeCluster, Lease, LeaseTimes, Tenure};
+use crate::error::Failure;
+use crate::model::Mode;
+use crate::report::TenureReport;
+
+/// What this process may do to a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum May {
+    /// Nothing.
+    #[default]
+    Watch,
+    /// Write what this revision says; none for a folder without history.
+    Write(Option<String>),
+}
+
+impl Cluster {
+    /// Holds the cluster's Lease while the cluster is to be written to.
+    pub(super) async fn keep_tenure(&self, lease: &mut Lease) {
+        let times = LeaseTimes::of(self.daemon.settings.lease);
+        let (mut desired, mut link) = (self.desired.clone(), self.link.subscribe());
+        loop {
+            desired.mark_unchanged();
+            if !self.is_writable() {
+                self.give_back(lease).await;
+                self.may(May::Watch, TenureReport::Observer);
+                if desired.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let cluster = tokio::select! {
+                cluster = connected(&mut link) => cluster,
+                _ = desired.changed() => continue,
+            };
+            let Some(cluster) = cluster else { return };
+            let wait = match self.claim(lease, &cluster).await {
+                Ok(true) => times.renew(),
+                Ok(false) => times.look(),
+                Err(failure) => {
+                    self.tenure_failed(&failure, lease);
+                    times.look()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait.max(Duration::from_millis(100))) => {}
+                _ = desired.changed() => {}
+            }
+        }
+    }
+
+    /// Gives the Lease back, if this process holds it.
+    pub(super) async fn give_back(&self, lease: &mut Lease) {
+        let cluster = self.link.borrow().clone();
+        if let Some(cluster) = cluster
+            && let Err(failure) = lease.release(&cluster).await
+        {
+            tracing::warn!(cluster = self.name, "the Lease could not be given back: {failure}");
+        }
+    }
+
+    /// Whether the Lease is this process's.
+    async fn claim(&self, lease: &mut Lease, cluster: &KubeCluster) -> Result<bool, Failure> {
+        let revision = self.in_force().revision.commit.clone();
+        let recorded = match lease.hold(cluster, None).await? {
+            Tenure::Theirs { holder } => {
+                self.may(May::Watch, TenureReport::Standby { holder });
+                return Ok(false);
+            }
+            Tenure::Mine { recorded } => recorded,
+        };
+        let Some(revision) = revision else {
+            self.may(May::Write(None), TenureReport::Holder);
+            return Ok(true);
+        };
+        if recorded.as_ref() == Some(&revision) {
+            self.may(May::Write(recorded), TenureReport::Holder);
+            return Ok(true);
+        }
+        if let Some(recorded) = recorded
+            && !self.daemon.follow.is_older(&recorded).await
+        {
+            self.may(May::Watch, TenureReport::Behind { recorded });
+            return Ok(true);
+        }
+        // Recorded before anything of it is applied: whoever comes next must not fall back behind it.
+        match lease.hold(cluster, Some(&revision)).await? {
+            Tenure::Mine { .. } => self.may(May::Write(Some(revision)), TenureReport::Holder),
+            Tenure::Theirs { holder } => self.may(May::Watch, TenureReport::Standby { holder }),
+        }
+        Ok(true)
+    }
+
+    fn tenure_failed(&self, failure: &Failure, lease: &Lease) {
+        tracing::warn!(cluster = self.name, "the Lease cannot be held: {failure}");
+        if !lease.fence().permits() {
+            self.may(May::Watch, TenureReport::Unknown);
+        }
+        self.daemon.board.cluster(&self.name, |report| report.failure = Some(failure.to_string()));
+    }
+
+    fn may(&self, may: May, report: TenureReport) {
+        self.daemon.board.cluster(&self.name, |cluster| {
+            if cluster.tenure != report {
+                tracing::info!(cluster = self.name, tenure = ?report, "tenure");
+                cluster.tenure = report;
+            }
+        });
+        self.tenure.send_if_modified(|now| {
+            let changes = *now != may;
+            *now = may;
+            changes
+        });
+    }
+
+    /// Whether the state lets drover write to the cluster at all.
+    fn is_writable(&self) -> bool {
+        let in_force = self.in_force();
+        let document = in_force.desired.clusters.get(self.name.as_str());
+        document.is_some_and(|document| document.spec.mode == Mode::Enforce && document.spec.connection.file.is_none())
+    }
+}
