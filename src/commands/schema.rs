@@ -10,7 +10,7 @@ use crate::adapters::files;
 use crate::engine::ApplyReport;
 use crate::error::Failure;
 use crate::manifest::schema::{self, of};
-use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
+use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
 use crate::report::{Explanation, Status};
 use crate::ui::Ui;
@@ -30,7 +30,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 10] {
+fn all() -> [(&'static str, Schema); 11] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -42,6 +42,7 @@ fn all() -> [(&'static str, Schema); 10] {
         ("validation", of::<Validation<'_>>()),
         ("status", of::<Status>()),
         ("explain", of::<Vec<Explanation>>()),
+        ("notice", of::<Notice>()),
     ]
 }
 
