@@ -82,6 +82,26 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    /// Its name in a state file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RevisionRefused => "revision-refused",
+            Self::RevisionApplied => "revision-applied",
+            Self::PlanRefused => "plan-refused",
+            Self::ChangesApplied => "changes-applied",
+            Self::ChangeFailed => "change-failed",
+            Self::ClusterUnreachable => "cluster-unreachable",
+            Self::Fighting => "fighting",
+            Self::SyncFailed => "sync-failed",
+            Self::NodeJoined => "node-joined",
+            Self::NodeAbsent => "node-absent",
+            Self::LeaseLost => "lease-lost",
+            Self::MoveMade => "move-made",
+            Self::PodsPending => "pods-pending",
+            Self::NoMove => "no-move",
+        }
+    }
+
     /// Whether it is a condition that lasts until it is told to be over; the others happen once.
     pub fn lasts(self) -> bool {
         match self {
