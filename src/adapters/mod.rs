@@ -1,4 +1,4 @@
-//! The only places that touch files, git and clusters.
+//! The only places that touch files, git, clusters and webhooks.
 
 #![allow(clippy::disallowed_methods, reason = "this is where the world outside is read and changed")]
 
@@ -6,4 +6,5 @@ pub mod dump;
 pub mod files;
 pub mod git;
 pub mod kube;
+pub mod notify;
 pub mod objects;
