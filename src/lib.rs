@@ -6,9 +6,11 @@
 //! model      nouns: what a state can say, what a cluster can be seen to be
 //!   ├─ manifest   YAML text to model and back, problems with line and column, schemas
 //!   └─ plan       desired against observed: changes, guards; pure, nothing rendered
-//!        └─ adapters   the only I/O: files, git, kube, dumps
+//!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
 //!             └─ engine     one pass: load, observe, plan, guard, apply
-//!                  └─ report     what people read: text, Markdown, HTML
+//!                  └─ report     what people read: text, Markdown, HTML, notices
+//!                       ├─ daemon     what runs for as long as the daemon does
+//!                       ├─ web        what others ask of the daemon: webhooks of git servers
 //!                       └─ commands   one file per subcommand; ui is the only writer to the terminal
 //! ```
 //!
@@ -16,6 +18,7 @@
 
 pub mod adapters;
 pub mod commands;
+pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod manifest;

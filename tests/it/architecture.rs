@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
     ("adapters", &["model", "manifest", "plan"]),
     ("engine", &["model", "manifest", "plan", "adapters"]),
     ("report", &["model", "manifest", "plan", "engine"]),
+    ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
+    ("web", &["model", "adapters"]),
     ("ui", &["plan", "engine", "report"]),
     ("commands", &["model", "manifest", "plan", "adapters", "engine", "report", "ui"]),
     ("error", &[]),
