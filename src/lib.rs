@@ -6,10 +6,11 @@
 //! model      nouns: what a state can say, what a cluster can be seen to be
 //!   ├─ manifest   YAML text to model and back, problems with line and column, schemas
 //!   └─ plan       desired against observed: changes, guards; pure, nothing rendered
-//!        └─ adapters   the only I/O: files, git, kube, dumps
+//!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
 //!             └─ engine     one pass: load, observe, plan, guard, apply
-//!                  └─ report     what people read: text, Markdown, HTML
-//!                       ├─ daemon     follow the state, watch the clusters, heal; web serves how it stands
+//!                  └─ report     what people read: text, Markdown, HTML, notices
+//!                       ├─ daemon     follows the state, watches the clusters, heals
+//!                       ├─ web        what others ask of the daemon: how it stands, and webhooks of git servers
 //!                       └─ commands   one file per subcommand; ui is the only writer to the terminal
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! The only places that touch files, git and clusters.
+//! The only places that touch files, git, clusters and webhooks.
 
 #![allow(clippy::disallowed_methods, reason = "this is where the world outside is read and changed")]
 
@@ -8,5 +8,6 @@ pub mod files;
 pub mod folder;
 pub mod git;
 pub mod kube;
+pub mod notify;
 pub mod objects;
 pub mod web_client;

@@ -11,7 +11,7 @@ use crate::adapters::files;
 use crate::engine::ApplyReport;
 use crate::error::Failure;
 use crate::manifest::schema::{self, of};
-use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest};
+use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
 use crate::report::{DaemonStatus, Explanation, Status};
 use crate::ui::Ui;
@@ -31,7 +31,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 12] {
+fn all() -> [(&'static str, Schema); 13] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -45,6 +45,7 @@ fn all() -> [(&'static str, Schema); 12] {
         ("daemon", of::<DaemonStatus>()),
         ("run", of::<Config>()),
         ("explain", of::<Vec<Explanation>>()),
+        ("notice", of::<Notice>()),
     ]
 }
 

@@ -52,6 +52,7 @@ pub fn link<'d>(
     linker.clusters(&clusters);
     linker.groups(&groups);
     linker.default_group(&fleets);
+    linker.notifications(&fleets);
     linker.keep_previous_if_alike();
     linker.nodes(&nodes, fleets.first());
     linker.guarantees(&groups);
@@ -244,6 +245,27 @@ impl Linker<'_> {
             let place = at.value(&[Step::Key("spec"), Step::Key("defaultGroup")]);
             let problem = self.unknown_group(group, *at, place);
             self.problems.push(problem);
+        }
+    }
+
+    fn notifications(&mut self, fleets: &[(&FleetManifest, At<'_>)]) {
+        let Some((fleet, at)) = fleets.first() else { return };
+        for (index, notification) in fleet.spec.notifications.iter().enumerate() {
+            let place = |field, item: Option<usize>| {
+                let path = [Step::Key("spec"), Step::Key("notifications"), Step::Index(index), Step::Key(field)];
+                at.value(&path.into_iter().chain(item.map(Step::Index)).collect::<Vec<_>>())
+            };
+            if notification.secret_file.is_some() && !notification.form.is_signable() {
+                let message = format!("messages of type `{}` are not signed", notification.form.name());
+                let problem = at.source.error("bad-notification", place("secretFile", None), message);
+                self.problems.push(problem.help("remove `secretFile`: the address alone is the secret"));
+            }
+            for (item, cluster) in notification.clusters.iter().enumerate() {
+                if !self.desired.clusters.contains_key(cluster) && !self.is_broken("Cluster", cluster.as_str()) {
+                    let problem = self.unknown_cluster(cluster, *at, place("clusters", Some(item)));
+                    self.problems.push(problem);
+                }
+            }
         }
     }
 

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::node::Hold;
+use super::notice::{NoticeKind, Severity};
 use super::number::Percent;
+use super::path::HostPath;
 use super::text::known;
-use super::{ApiVersion, GroupName, LabelKey, kind};
+use super::{ApiVersion, ClusterName, GroupName, LabelKey, kind};
 
 kind!(FleetKind, "Fleet");
 
@@ -31,7 +33,7 @@ pub struct FleetManifest {
 #[serde(deny_unknown_fields)]
 pub struct FleetMetadata {
     /// What people call this fleet.
-    pub name: super::ClusterName,
+    pub name: ClusterName,
 }
 
 /// Settings for all clusters. Every one has a default.
@@ -131,18 +133,31 @@ pub struct WriteBack {
 }
 
 /// A webhook that is told what drover did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Notification {
     /// The form of the message.
     #[serde(rename = "type")]
     pub form: NotificationForm,
     /// A file on the daemon's machine that holds the address; addresses are secrets and never live in state.
-    pub url_file: super::path::HostPath,
+    pub url_file: HostPath,
+    /// A file on the daemon's machine that holds the key which messages are signed with: those of type `generic` in
+    /// the header `X-Drover-Signature-256`, those of type `feishu` as its signed robots expect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<HostPath>,
+    /// Only notices of these kinds. Without it, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<NoticeKind>,
+    /// Only what concerns these clusters, or the whole fleet. Without it, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<ClusterName>,
+    /// Only notices that matter at least this much.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub min_severity: Severity,
 }
 
 /// The form of a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NotificationForm {
     /// drover's own JSON.
@@ -153,4 +168,21 @@ pub enum NotificationForm {
     Wecom,
     /// A Feishu group robot.
     Feishu,
+}
+
+impl NotificationForm {
+    /// Its name in a state file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Slack => "slack",
+            Self::Wecom => "wecom",
+            Self::Feishu => "feishu",
+        }
+    }
+
+    /// Whether its messages can be signed with a key.
+    pub fn is_signable(self) -> bool {
+        matches!(self, Self::Generic | Self::Feishu)
+    }
 }

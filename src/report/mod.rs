@@ -1,4 +1,4 @@
-//! What people read: problems, plans, apply reports and status, as text, Markdown and HTML.
+//! What people read: problems, plans, apply reports and status, as text, Markdown and HTML; notices as messages.
 //!
 //! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
 
@@ -7,6 +7,7 @@ mod explain;
 mod group;
 mod html;
 mod markdown;
+mod notice;
 mod outcome;
 mod plan;
 mod problems;
@@ -19,6 +20,7 @@ pub use daemon::{
 pub use explain::{Explanation, LabelExplanation, explain, explain_text};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};
+pub use notice::notice_body;
 pub use outcome::{outcome_text, summary_line};
 pub use plan::{PlanView, plan_text};
 pub use problems::{github, problems_text, verdict};

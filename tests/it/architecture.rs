@@ -12,6 +12,8 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("adapters", &["model", "manifest", "plan"]),
     ("engine", &["model", "manifest", "plan", "adapters"]),
     ("report", &["model", "manifest", "plan", "engine"]),
+    ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
+    ("web", &["model", "adapters"]),
     ("ui", &["plan", "engine", "report"]),
     ("daemon", &["model", "plan", "adapters", "engine", "report"]),
     ("web", &["engine", "report", "daemon"]),

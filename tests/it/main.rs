@@ -17,6 +17,7 @@ mod git;
 mod hostile;
 mod laws;
 mod live;
+mod notices;
 mod outputs;
 mod readme;
 mod schemas;
