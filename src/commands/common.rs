@@ -46,6 +46,11 @@ pub(super) struct StateArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git_token_env: Option<String>,
 
+    /// File that holds the token for git over https, such as a mounted secret; read anew for each connection
+    #[arg(long, value_name = "FILE", env = "DROVER_GIT_TOKEN_FILE", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_token_file: Option<PathBuf>,
+
     /// How long a git server may be silent, in seconds [default: 20]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +139,7 @@ impl StateArgs {
     #[expect(clippy::disallowed_methods, reason = "the command line names the variable that holds the token")]
     fn credentials(&self) -> Credentials {
         let token = std::env::var(self.git_token_env.as_deref().unwrap_or("DROVER_GIT_TOKEN")).ok().filter(|token| !token.is_empty());
-        Credentials { key_file: self.git_key.clone(), token }
+        Credentials { key_file: self.git_key.clone(), token, token_file: self.git_token_file.clone() }
     }
 
     /// The repository around the folder of the state, and the folder's path in it where one is known.

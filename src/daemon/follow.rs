@@ -10,24 +10,18 @@ use super::Daemon;
 use super::backoff::Backoff;
 use crate::adapters::clock;
 use crate::adapters::folder::{FolderWatch, watch_folder};
-use crate::engine::{Follower, InForce, Relation, StateSource, Synced};
+use crate::engine::{Follower, InForce, RefusalReason, Relation, StateSource, Synced};
 use crate::error::Failure;
+use crate::manifest::Problem;
 use crate::model::notice::{NoticeKind, Severity};
 
-/// Makes the daemon look at the source at once. Several calls before it does so are one.
-#[derive(Debug, Clone, Default)]
-pub struct Trigger(Arc<Notify>);
-
-impl Trigger {
-    /// The source may have changed.
-    pub fn pull(&self) {
-        self.0.notify_one();
-    }
-}
+/// How long further hints are waited for: files are saved, and branches pushed, in bursts.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How other tasks speak to the one that follows the source.
 pub(crate) struct Follow {
-    trigger: Trigger,
+    /// The source may have changed; told several times before it is looked at, it is looked at once.
+    trigger: Arc<Notify>,
     ask: mpsc::Sender<Question>,
     questions: Mutex<Option<mpsc::Receiver<Question>>>,
 }
@@ -41,12 +35,12 @@ struct Question {
 impl Default for Follow {
     fn default() -> Self {
         let (ask, questions) = mpsc::channel(16);
-        Self { trigger: Trigger::default(), ask, questions: Mutex::new(Some(questions)) }
+        Self { trigger: Arc::default(), ask, questions: Mutex::new(Some(questions)) }
     }
 }
 
 impl Follow {
-    pub(super) fn trigger(&self) -> Trigger {
+    pub(super) fn trigger(&self) -> Arc<Notify> {
         self.trigger.clone()
     }
 
@@ -90,7 +84,10 @@ pub(super) async fn run(
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = &mut pause => break,
-                () = trigger.0.notified() => break,
+                () = trigger.notified() => {
+                    tokio::time::sleep(GATHER).await;
+                    break;
+                }
                 Some(question) = questions.recv() => source.answer(question).await?,
             }
         }
@@ -98,9 +95,9 @@ pub(super) async fn run(
 }
 
 /// A folder on this machine tells by itself when it changes.
-fn watch_source(source: &StateSource, trigger: Trigger) -> Option<FolderWatch> {
+fn watch_source(source: &StateSource, trigger: Arc<Notify>) -> Option<FolderWatch> {
     let StateSource::Folder(folder) = source else { return None };
-    match watch_folder(folder, move || trigger.pull()) {
+    match watch_folder(folder, move || trigger.notify_one()) {
         Ok(watch) => Some(watch),
         Err(failure) => {
             tracing::warn!("changes are only noticed when polled: {failure}");
@@ -190,9 +187,9 @@ impl Source {
         });
         daemon.resolve(NoticeKind::SyncFailed, None, "", "the state can be read again".to_owned());
         for revision in synced.refused.iter().filter(|revision| !before.contains(&revision.to_string())) {
-            tracing::warn!(commit = revision.commit, "not applied: {revision}");
-            let title = format!("revision {} is not applied", revision.commit);
-            let lines = revision.lines();
+            tracing::warn!(revision = revision.revision, reason = revision.reason.category(), "not applied: {revision}");
+            let title = format!("revision {} is not applied", short(&revision.revision));
+            let lines = std::iter::once(revision.to_string()).chain(problems_of(&revision.reason)).collect();
             daemon.tell(NoticeKind::RevisionRefused, None, "", title, lines, Severity::Warning);
         }
         let (true, Some(state)) = (synced.changed, now) else { return };
@@ -213,3 +210,17 @@ impl Source {
     }
 }
 
+
+/// The problems that a state was refused for, a line each.
+fn problems_of(reason: &RefusalReason) -> Vec<String> {
+    const LINES: usize = 20;
+    let RefusalReason::Invalid { problems, .. } = reason else { return Vec::new() };
+    let line = |problem: &Problem| format!("{}:{}: {}", problem.file, problem.line, problem.message);
+    problems.iter().take(LINES).map(line).collect()
+}
+
+/// A commit as people name it; a folder as it is.
+fn short(revision: &str) -> &str {
+    let is_commit = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_commit { &revision[..10] } else { revision }
+}

@@ -25,13 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use board::Board;
-pub use follow::Trigger;
 pub use metrics::Metrics;
 
 use crate::adapters::clock;
@@ -102,7 +101,7 @@ impl Daemon {
     }
 
     /// What makes the daemon look at the source at once.
-    pub fn trigger(&self) -> Trigger {
+    pub fn trigger(&self) -> Arc<Notify> {
         self.follow.trigger()
     }
 

@@ -37,6 +37,13 @@ pub(super) struct Memory {
     pub(super) told: Told,
 }
 
+impl Memory {
+    /// Whether a node could not be written when it was last tried.
+    pub(super) fn is_failing(&self, node: &str) -> bool {
+        self.failing.contains_key(node)
+    }
+}
+
 impl Cluster {
     /// Keeps the cluster as the state says until it is told to stop.
     pub(super) async fn reconcile(&self, fence: Arc<Fence>) {
@@ -146,7 +153,7 @@ impl Cluster {
         tokio::select! {
             () = self.stop.cancelled() => {}
             changed = desired.changed() => if changed.is_err() { pending().await },
-            _ = tenure.wait_for(|may| *may == May::Watch) => {}
+            lost = async { tenure.wait_for(|may| *may == May::Watch).await.is_ok() } => if !lost { pending().await },
         }
     }
 

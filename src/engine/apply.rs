@@ -140,20 +140,21 @@ pub async fn apply_cluster(
 ) -> ClusterOutcome {
     // Once one node fails for a reason that all share, the others would only fail alike, and slowly.
     let given_up = AtomicBool::new(false);
-    let given_up = &given_up;
-    let results = stream::iter(&plan.nodes).map(|node| async move {
+    let write = async |node: &NodePlan| {
         if stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
-            return (node, None);
+            return None;
         }
         let result = kube.patch(node).await;
         if result.as_ref().is_err_and(|error| error.fatal) {
             given_up.store(true, Ordering::Relaxed);
         }
         progress.node_done(&plan.cluster);
-        (node, Some(result))
-    });
+        Some(result)
+    };
+    let write = &write;
+    let writes: Vec<_> = plan.nodes.iter().map(|node| async move { (node, write(node).await) }).collect();
     let mut outcome = ClusterOutcome { cluster: plan.cluster.clone(), ..ClusterOutcome::default() };
-    let mut results = results.buffer_unordered(parallel.max(1));
+    let mut results = stream::iter(writes).buffer_unordered(parallel.max(1));
     while let Some((node, result)) = results.next().await {
         match result {
             None => outcome.not_done.push(node.node.clone()),

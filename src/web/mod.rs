@@ -1,6 +1,6 @@
 //! What the daemon serves: its page, its status, its health, its numbers, and an ear for webhooks.
 
-mod hooks;
+pub mod hooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapters::clock;
 use crate::daemon::Daemon;
 use crate::error::Failure;
 use crate::report::{DaemonStatus, daemon_html};
+use hooks::Hooks;
 
 /// A server that listens already.
 pub struct Server {
@@ -46,7 +48,7 @@ impl Server {
         hook_secret: Option<PathBuf>,
         stop: CancellationToken,
     ) -> Result<(), Failure> {
-        let trigger = daemon.trigger();
+        let hooks = Hooks::new(hook_secret, clock::now, daemon.trigger());
         let router = Router::new()
             .route("/", get(page))
             .route("/status", get(status))
@@ -54,7 +56,7 @@ impl Server {
             .route("/healthz", get(health))
             .route("/readyz", get(ready))
             .with_state(daemon)
-            .merge(hooks::router(hook_secret, move || trigger.pull()));
+            .merge(hooks::router(Arc::new(hooks)));
         axum::serve(self.listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
     ("web", &["model", "adapters"]),
     ("ui", &["plan", "engine", "report"]),
-    ("daemon", &["model", "plan", "adapters", "engine", "report"]),
+    ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
     ("web", &["engine", "report", "daemon"]),
     ("commands", &["model", "manifest", "plan", "adapters", "engine", "report", "ui", "daemon", "web"]),
     ("error", &[]),

@@ -2,6 +2,7 @@
 
 mod blame;
 mod diff;
+mod follow;
 mod following;
 mod https;
 mod revisions;
