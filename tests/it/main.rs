@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod daemon;
 mod examples;
 mod fuzz;
 mod git;

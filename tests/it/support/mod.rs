@@ -1,6 +1,7 @@
 //! What the tests share: running drover, building states, and real control planes.
 
 pub(crate) mod control_plane;
+pub(crate) mod daemon;
 pub(crate) mod limit;
 pub(crate) mod openb;
 pub(crate) mod proxy;

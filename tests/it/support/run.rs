@@ -70,11 +70,18 @@ fn ran(status: ExitStatus, out: &[u8], err: &[u8]) -> Ran {
     ran
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind; one that waited for the end has nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A drover that runs while the test does something else.
 pub(crate) struct Running {
     child: Child,
-    out: JoinHandle<Vec<u8>>,
-    err: JoinHandle<()>,
+    readers: Option<(JoinHandle<Vec<u8>>, JoinHandle<()>)>,
     said: Arc<Mutex<String>>,
 }
 
@@ -96,7 +103,7 @@ impl Running {
                 *heard.lock().expect("nobody panics with it") += &(line.expect("stderr is text") + "\n");
             }
         });
-        Self { child, out, err, said }
+        Self { child, readers: Some((out, err)), said }
     }
 
     /// Waits until it has said this on stderr.
@@ -107,10 +114,25 @@ impl Running {
         });
     }
 
+    /// What it has said on stderr so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("nobody panics with it").clone()
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        let status = Command::new("sh").args(["-c", &format!("kill -INT {}", self.child.id())]).status();
+        self.signal("INT");
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.id())]).status();
         assert!(status.expect("sh runs").success(), "drover has ended");
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.
@@ -121,8 +143,9 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ran {
         let status = self.child.wait().expect("it can be waited for");
-        let out = self.out.join().expect("stdout was read");
-        self.err.join().expect("stderr was read");
+        let (out, err) = self.readers.take().expect("it ends once");
+        let out = out.join().expect("stdout was read");
+        err.join().expect("stderr was read");
         ran(status, &out, self.said.lock().expect("nobody panics with it").as_bytes())
     }
 }

@@ -58,14 +58,14 @@ impl Role {
     }
 
     /// The API paths and objects that grant a role its rights, in the order of creation.
-    pub(super) fn rbac(self) -> Vec<(&'static str, Value)> {
+    pub(super) fn rbac(self) -> Vec<(String, Value)> {
         let read = |resource: &str| rule(resource, &["get", "list", "watch"]);
-        let write = |resource: &str| rule(resource, &["get", "list", "watch", "patch"]);
         let rules = match self {
             Self::Admin => return Vec::new(),
-            Self::Drover => vec![write("nodes"), read("pods")],
+            // What people are told to apply is what is tested.
+            Self::Drover => return manifests(include_str!("../../../../deploy/rbac.yaml")),
             Self::Reader => vec![read("nodes"), read("pods")],
-            Self::Blind => vec![write("nodes")],
+            Self::Blind => vec![rule("nodes", &["get", "list", "watch", "patch"])],
         };
         let group = "rbac.authorization.k8s.io";
         let metadata = json!({ "name": self.name() });
@@ -76,10 +76,23 @@ impl Role {
             "subjects": [{ "apiGroup": group, "kind": "User", "name": self.name() }],
         });
         vec![
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles", role),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding),
+            ("/apis/rbac.authorization.k8s.io/v1/clusterroles".into(), role),
+            ("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings".into(), binding),
         ]
     }
+}
+
+/// The objects of a file that a person would give to kubectl, and where they are created.
+fn manifests(text: &str) -> Vec<(String, Value)> {
+    let documents = text.split("\n---\n").map(|document| {
+        let object: Value = serde_yaml::from_str(document).expect("a manifest");
+        let (version, kind) = (object["apiVersion"].as_str().expect("a version"), object["kind"].as_str().expect("a kind"));
+        let root = if version == "v1" { "/api/v1".to_owned() } else { format!("/apis/{version}") };
+        let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/namespaces/{name}"));
+        let path = format!("{root}{}/{}s", namespace.unwrap_or_default(), kind.to_lowercase());
+        (path, object)
+    });
+    documents.collect()
 }
 
 fn rule(resource: &str, verbs: &[&str]) -> Value {

@@ -44,12 +44,12 @@ impl ControlPlane {
         let plane = Self { name: name.into(), api_server: Mutex::new(None), _etcd: etcd, slot };
         plane.write_credentials();
         plane.start_api_server();
-        plane.grant_rights();
-        // The server makes it in the background, and pods need it.
+        // The server makes it in the background, and pods and rights need it.
         eventually("the namespace default", START_LIMIT, || {
             let reply = plane.request(Role::Admin, "GET", "/api/v1/namespaces/default", None);
             if reply.status == 200 { Ok(()) } else { Err(reply.body) }
         });
+        plane.grant_rights();
         plane
     }
 
@@ -182,7 +182,7 @@ impl ControlPlane {
         let client = self.client().unwrap_or_else(|e| panic!("cluster {}: {e}", self.name));
         for role in Role::ALL {
             for (path, object) in role.rbac() {
-                self.create(&client, path, &object, role.name());
+                self.create(&client, &path, &object, role.name());
             }
         }
     }

@@ -1,0 +1,5 @@
+//! `drover run` against real API servers and real git remotes.
+
+mod following;
+mod healing;
+mod support;

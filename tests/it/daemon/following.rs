@@ -1,0 +1,65 @@
+//! What is pushed comes true, and what must not come true does not.
+
+use serde_json::Value;
+
+use super::support::{Followed, carries, label};
+use crate::support::control_plane::{ControlPlane, NodeSpec};
+
+#[test]
+fn a_push_comes_true_by_itself_and_at_once_by_a_webhook() {
+    let plane = ControlPlane::start_named("pushed");
+    plane.create_nodes(["push-1", "push-2"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    followed.state.node("prod", "push-1", "{group: ads}").commit("push-1");
+    let daemon = followed.run(&[]);
+    carries(&plane, "push-1", "org", Some("ads"));
+    daemon.is_ready();
+
+    followed.state.node("prod", "push-2", "{group: rec}").commit("push-2");
+    carries(&plane, "push-2", "org", Some("rec"));
+    let ran = daemon.stop().expect(0);
+    assert!(ran.err.contains("drover has ended"), "{}", ran.err);
+
+    // Polled so seldom that only the webhook can have told.
+    let daemon = followed.run(&["--poll", "1h"]);
+    daemon.is_ready();
+    let commit = followed.state.node("prod", "push-2", "{group: ads}").commit("push-2 moves");
+    let answer = ureq::post(format!("{}/hooks/git", daemon.url())).header("X-Gitea-Event", "push").send("{}");
+    assert_eq!(answer.expect("an answer").status(), 202);
+    carries(&plane, "push-2", "org", Some("ads"));
+    let status = daemon.comes_to("the push is in force", |status| status["sync"]["inForce"]["commit"] == commit.as_str());
+    assert_eq!(status["clusters"]["prod"]["tenure"]["role"], "holder");
+    assert_eq!(status["clusters"]["prod"]["nodes"]["drifting"], 0);
+}
+
+#[test]
+fn an_invalid_revision_is_refused_and_the_last_good_one_stays_in_force() {
+    let plane = ControlPlane::start_named("refused");
+    plane.create_nodes(["bad-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    let good = followed.state.node("prod", "bad-1", "{group: ads}").commit("good");
+    let daemon = followed.run(&[]);
+    carries(&plane, "bad-1", "org", Some("ads"));
+
+    followed.state.node("prod", "bad-1", "{group: nobody-has-it}").commit("typing error");
+    let status = daemon.comes_to("it tells of the refusal", |status| {
+        status["sync"]["refused"].as_array().is_some_and(|refused| !refused.is_empty())
+    });
+    let refused = status["sync"]["refused"][0].as_str().expect("text");
+    assert!(refused.contains("typing error") && refused.contains("does not validate"), "{refused}");
+    assert_eq!(status["sync"]["inForce"]["commit"], good.as_str());
+    assert_eq!(daemon.metric("drover_revisions_refused"), Some(1.0));
+    assert_eq!(label(&plane, "bad-1", "org").as_deref(), Some("ads"));
+
+    // A daemon that starts now finds the same revision.
+    drop(daemon);
+    let daemon = followed.run(&[]);
+    let status = daemon.comes_to("in force again", |status| status["sync"]["inForce"]["commit"] != Value::Null);
+    assert_eq!(status["sync"]["inForce"]["commit"], good.as_str());
+
+    let mended = followed.state.node("prod", "bad-1", "{group: rec}").commit("mended");
+    carries(&plane, "bad-1", "org", Some("rec"));
+    let status = daemon.status();
+    assert_eq!(status["sync"]["inForce"]["commit"], mended.as_str());
+    assert_eq!(status["sync"]["refused"], serde_json::json!([]));
+}

@@ -1,0 +1,94 @@
+//! What somebody changes by hand is changed back, within the guards and with manners.
+
+use serde_json::{Value, json};
+
+use super::support::{Followed, carries, label, tamper};
+use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec};
+use crate::support::daemon::soon;
+
+#[test]
+fn drift_is_healed_nodes_that_join_are_labelled_and_those_that_leave_are_absent() {
+    let plane = ControlPlane::start_named("healed");
+    plane.create_nodes(["heal-1", "heal-2"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    for node in ["heal-1", "heal-2", "heal-3"] {
+        followed.state.node("prod", node, "{group: ads, labels: {rack: r1}}");
+    }
+    followed.state.commit("three");
+    let daemon = followed.run(&[]);
+    daemon.is_ready();
+    carries(&plane, "heal-1", "org", Some("ads"));
+
+    tamper(&plane, "heal-1", "org", &json!("rec"));
+    carries(&plane, "heal-1", "org", Some("ads"));
+    tamper(&plane, "heal-1", "gpu", &json!("true"));
+    carries(&plane, "heal-1", "gpu", None);
+    tamper(&plane, "heal-2", "rack", &Value::Null);
+    carries(&plane, "heal-2", "rack", Some("r1"));
+    tamper(&plane, "heal-2", "example.org/own", &json!("mine"));
+
+    plane.create_nodes([NodeSpec::new("heal-3")]);
+    carries(&plane, "heal-3", "org", Some("ads"));
+    assert_eq!(label(&plane, "heal-2", "example.org/own").as_deref(), Some("mine"));
+
+    plane.kubectl(["delete", "node", "heal-1"]);
+    let status = daemon.comes_to("heal-1 is absent", |status| status["clusters"]["prod"]["nodes"]["absent"] == 1);
+    assert_eq!(status["clusters"]["prod"]["nodes"]["managed"], 3);
+    plane.create_nodes([NodeSpec::new("heal-1")]);
+    carries(&plane, "heal-1", "rack", Some("r1"));
+
+    soon("the node's Events tell", || {
+        plane.kubectl(["get", "events", "-A", "-o", "wide"]).contains("Labelled")
+    });
+    assert!(plane.kubectl(["describe", "node", "heal-1"]).contains("+rack=r1"), "kubectl describe shows it");
+    let changes = daemon.metric("drover_label_changes_total{cluster=\"prod\",kind=\"written\"}");
+    assert!(changes.is_some_and(|changes| changes >= 8.0), "{changes:?}");
+}
+
+#[test]
+fn what_a_guard_holds_back_stays_until_the_guard_is_lifted() {
+    let plane = ControlPlane::start_named("guarded");
+    plane.create_nodes(["guard-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    followed.state.node("prod", "guard-1", "{group: ads}").commit("ads");
+    let daemon = followed.run(&[]);
+    carries(&plane, "guard-1", "org", Some("ads"));
+    plane.create_pod(PodSpec::on_node("training", "guard-1").selecting("org", "ads"));
+
+    followed.state.node("prod", "guard-1", "{group: rec}").commit("rec");
+    let status = daemon.comes_to("held back", |status| {
+        status["clusters"]["prod"]["refusals"].as_array().is_some_and(|refusals| !refusals.is_empty())
+    });
+    assert_eq!(status["clusters"]["prod"]["refusals"][0]["guard"], "running-pods");
+    assert_eq!(status["clusters"]["prod"]["refusals"][0]["details"], json!(["default/training on guard-1"]));
+    assert_eq!(label(&plane, "guard-1", "org").as_deref(), Some("ads"));
+
+    // The pod ends: nothing holds the change back any more, and something else gives the cluster another look.
+    plane.kubectl(["delete", "pod", "training", "--grace-period=0", "--force"]);
+    tamper(&plane, "guard-1", "gpu", &json!("true"));
+    carries(&plane, "guard-1", "org", Some("rec"));
+}
+
+#[test]
+fn an_observed_cluster_is_reported_and_never_written() {
+    let plane = ControlPlane::start_named("observed");
+    plane.create_nodes(["watch-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    followed.state.edit("state/clusters/prod.yaml", "spec:\n", "spec:\n  mode: observe\n");
+    followed.state.node("prod", "watch-1", "{group: ads}").commit("observed");
+    let daemon = followed.run(&[]);
+    let status = daemon.comes_to("it drifts", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 1);
+    assert_eq!(status["clusters"]["prod"]["tenure"]["role"], "observer");
+    daemon.is_ready();
+    assert_eq!(label(&plane, "watch-1", "org"), None);
+    let leases = plane.get("/apis/coordination.k8s.io/v1/namespaces/drover/leases");
+    assert_eq!(leases["items"], json!([]), "not even a Lease is written");
+
+    followed.state.edit("state/clusters/prod.yaml", "mode: observe", "mode: enforce").commit("enforced");
+    carries(&plane, "watch-1", "org", Some("ads"));
+    followed.state.edit("state/clusters/prod.yaml", "mode: enforce", "mode: observe").commit("observed again");
+    daemon.comes_to("an observer again", |status| status["clusters"]["prod"]["tenure"]["role"] == "observer");
+    tamper(&plane, "watch-1", "org", &json!("rec"));
+    daemon.comes_to("it drifts", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 1);
+    assert_eq!(label(&plane, "watch-1", "org").as_deref(), Some("rec"));
+}

@@ -1,0 +1,59 @@
+//! What the daemon's tests share.
+
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::support::control_plane::{ControlPlane, MERGE_PATCH, Role};
+use crate::support::daemon::{Daemon, soon};
+use crate::support::state::State;
+
+/// The cluster of tests that leave its API server alone. Each has a Lease namespace, and nodes with a prefix, of its own.
+pub(super) fn shared() -> &'static ControlPlane {
+    static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+    SHARED.get_or_init(|| ControlPlane::start_named("daemons"))
+}
+
+/// The connection of a Cluster document. As admin: Leases of many tests share one cluster, in namespaces of their own.
+pub(super) fn connection(plane: &ControlPlane, role: Role) -> String {
+    format!("{{kubeconfig: {}}}", plane.kubeconfig(role).display())
+}
+
+/// A label of a node; none where it has no such label.
+pub(super) fn label(plane: &ControlPlane, node: &str, key: &str) -> Option<String> {
+    let node = plane.get(&format!("/api/v1/nodes/{node}"));
+    node["metadata"]["labels"][key].as_str().map(str::to_owned)
+}
+
+/// Waits until a node carries a label with this value; none for no such label.
+pub(super) fn carries(plane: &ControlPlane, node: &str, key: &str, value: Option<&str>) {
+    soon(&format!("{node} carries {key}={value:?}"), || label(plane, node, key).as_deref() == value);
+}
+
+/// Sets a label as a person with kubectl would; null removes it.
+pub(super) fn tamper(plane: &ControlPlane, node: &str, key: &str, value: &Value) {
+    let body = json!({ "metadata": { "labels": { key: value } } });
+    let path = format!("/api/v1/nodes/{node}?fieldManager=kubectl-label");
+    plane.request(Role::Admin, "PATCH", &path, Some((MERGE_PATCH, &body))).accepted(&path);
+}
+
+/// A state under git, followed by daemons through its repository.
+pub(super) struct Followed {
+    pub(super) state: State,
+}
+
+impl Followed {
+    /// A cluster `prod` that is reached as drover, committed.
+    pub(super) fn of(plane: &ControlPlane) -> Self {
+        let state = State::new();
+        state.cluster("prod", &connection(plane, Role::Drover)).group("ads").group("rec");
+        Self { state }
+    }
+
+    /// A daemon that follows the branch `main`.
+    pub(super) fn run(&self, arguments: &[&str]) -> Daemon {
+        let repository = self.state.root().display().to_string();
+        let all: Vec<&str> = ["--repo", &repository, "--rev", "main"].into_iter().chain(arguments.iter().copied()).collect();
+        Daemon::start(self.state.root(), &all)
+    }
+}
