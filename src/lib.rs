@@ -26,3 +26,4 @@ pub mod model;
 pub mod plan;
 pub mod report;
 pub mod ui;
+pub mod web;

@@ -14,6 +14,7 @@ mod architecture;
 mod examples;
 mod fuzz;
 mod git;
+mod hooks;
 mod hostile;
 mod laws;
 mod live;

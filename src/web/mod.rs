@@ -1,0 +1,3 @@
+//! What others ask of the daemon over HTTP.
+
+pub mod hooks;
