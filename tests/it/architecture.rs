@@ -13,10 +13,8 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("engine", &["model", "manifest", "plan", "adapters"]),
     ("report", &["model", "manifest", "plan", "engine"]),
     ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
-    ("web", &["model", "adapters"]),
     ("ui", &["plan", "engine", "report"]),
-    ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
-    ("web", &["engine", "report", "daemon"]),
+    ("web", &["model", "adapters", "engine", "report", "daemon"]),
     ("commands", &["model", "manifest", "plan", "adapters", "engine", "report", "ui", "daemon", "web"]),
     ("error", &[]),
 ];

@@ -15,6 +15,7 @@ mod daemon;
 mod examples;
 mod fuzz;
 mod git;
+mod hooks;
 mod hostile;
 mod laws;
 mod live;

@@ -8,7 +8,7 @@ use crate::model::{ClusterName, Notice, NoticeKind};
 
 /// After this long, a matter that lasts is told again.
 pub const REPEAT_AFTER: SignedDuration = SignedDuration::from_hours(4);
-/// Matters that are remembered at most; beyond them, the one that was told the longest time ago is forgotten.
+/// Matters that are remembered at most; beyond them the oldest is forgotten, and what lasts is forgotten last.
 const REMEMBERED: usize = 10_000;
 
 /// The matters that were told, and when. The times are those of the notices.
@@ -28,24 +28,21 @@ impl Told {
         if notice.resolved {
             return self.matters.remove(&matter).is_some();
         }
-        let is_old = |told: &Timestamp| notice.at.duration_since(*told) >= REPEAT_AFTER;
-        if self.matters.get(&matter).is_some_and(|told| !is_old(told)) {
+        let is_fresh = |told: &Timestamp| notice.at.duration_since(*told) < REPEAT_AFTER;
+        if self.matters.get(&matter).is_some_and(is_fresh) {
             return false;
         }
-        if self.matters.len() >= REMEMBERED {
-            self.matters.retain(|(kind, ..), told| kind.lasts() || !is_old(told));
+        self.matters.insert(matter, notice.at);
+        if self.matters.len() > REMEMBERED {
             self.forget_one();
         }
-        self.matters.insert(matter, notice.at);
         true
     }
 
     fn forget_one(&mut self) {
-        if self.matters.len() < REMEMBERED {
-            return;
-        }
-        if let Some(oldest) = self.matters.iter().min_by_key(|(_, told)| **told).map(|(matter, _)| matter.clone()) {
-            self.matters.remove(&oldest);
+        let least = self.matters.iter().min_by_key(|((kind, ..), told)| (kind.lasts(), **told));
+        if let Some(matter) = least.map(|(matter, _)| matter.clone()) {
+            self.matters.remove(&matter);
         }
     }
 }
@@ -106,7 +103,7 @@ mod tests {
         let mut told = Told::default();
         let once = |n: usize, minutes| Notice { kind: NoticeKind::NodeJoined, ..notice(&n.to_string(), minutes) };
         assert!(told.is_news(&notice("a", 0)));
-        for n in 0..2 * REMEMBERED {
+        for n in 0..REMEMBERED + 200 {
             assert!(told.is_news(&once(n, if n < REMEMBERED { 1 } else { 300 })));
             assert!(told.matters.len() <= REMEMBERED);
         }

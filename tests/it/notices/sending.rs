@@ -148,6 +148,17 @@ async fn what_cannot_help_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_speaks_no_tls_is_not_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start(|_| OK);
+    let to = receiver.notification(folder.path(), NotificationForm::Generic);
+    fs::write(to.url_file.as_str(), receiver.url.replace("http:", "https:")).expect("written");
+    let failure = send(to).await.expect_err("no TLS");
+    assert!(failure.to_string().starts_with("the generic webhook at 127.0.0.1 cannot be reached: "), "{failure}");
+    assert!(receiver.got().is_empty() && !failure.to_string().contains("SECRET"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_without_an_address_says_so_and_keeps_its_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("url");
