@@ -39,6 +39,10 @@ pub(super) struct StateArgs {
     #[arg(long, value_name = "NAME", default_value = "DROVER_GIT_TOKEN")]
     pub git_token_env: String,
 
+    /// File that holds the token for git over https, such as a mounted secret; read anew for each connection
+    #[arg(long, value_name = "FILE", env = "DROVER_GIT_TOKEN_FILE", hide_env_values = true)]
+    pub git_token_file: Option<PathBuf>,
+
     /// How long a git server may be silent, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub git_timeout: u64,
@@ -120,7 +124,7 @@ impl StateArgs {
     #[expect(clippy::disallowed_methods, reason = "the command line names the variable that holds the token")]
     fn credentials(&self) -> Credentials {
         let token = std::env::var(&self.git_token_env).ok().filter(|token| !token.is_empty());
-        Credentials { key_file: self.git_key.clone(), token }
+        Credentials { key_file: self.git_key.clone(), token, token_file: self.git_token_file.clone() }
     }
 
     /// The repository around the folder of the state, and the folder's path in it where one is known.

@@ -1,23 +1,31 @@
 //! How drover proves who it is to a git server. Secrets are read when they are needed and are never shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use git2::{Cred, CredentialType, Error, ErrorClass, ErrorCode, RemoteCallbacks};
 
+use crate::adapters::files;
+
 /// Where credentials for git servers come from, in the order in which they are tried: for ssh the key file and the
-/// agent, for https the token, and at last git's own credential helpers.
+/// agent, for https the tokens, and at last git's own credential helpers.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// A private key for ssh.
     pub key_file: Option<PathBuf>,
     /// A token for https.
     pub token: Option<String>,
+    /// A file that holds a token for https; read anew for each connection, so that a rotated token is picked up.
+    pub token_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.token.as_ref().map(|_| "***");
-        f.debug_struct("Credentials").field("key_file", &self.key_file).field("token", &token).finish()
+        f.debug_struct("Credentials")
+            .field("key_file", &self.key_file)
+            .field("token", &token)
+            .field("token_file", &self.token_file)
+            .finish()
     }
 }
 
@@ -67,10 +75,20 @@ impl Credentials {
             ways.push(("the ssh agent", Box::new(move || Cred::ssh_key_from_agent(user))));
         }
         if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
+            // GitHub, GitLab and Gitea take any user name with a token but an empty one.
+            let name = if user == "git" { "oauth2" } else { user };
+            match self.token_file.as_deref().map(token_in) {
+                Some(Some(token)) => {
+                    ways.push(("the token file", Box::new(move || Cred::userpass_plaintext(name, &token))));
+                }
+                Some(None) => {
+                    let nothing = || Err(refused("there is no token".to_owned()));
+                    ways.push(("the token file, in which no token can be read", Box::new(nothing)));
+                }
+                None => {}
+            }
             if let Some(token) = &self.token {
-                // GitHub, GitLab and Gitea take any user name with a token but an empty one.
-                let user = if user == "git" { "oauth2" } else { user };
-                ways.push(("the token", Box::new(move || Cred::userpass_plaintext(user, token))));
+                ways.push(("the token", Box::new(move || Cred::userpass_plaintext(name, token))));
             }
             let helper = move || Cred::credential_helper(&git2::Config::open_default()?, url, Some(user));
             ways.push(("git's credential helpers", Box::new(helper)));
@@ -80,6 +98,10 @@ impl Credentials {
 }
 
 type Way<'w> = Box<dyn Fn() -> Result<Cred, Error> + 'w>;
+
+fn token_in(file: &Path) -> Option<String> {
+    files::read_text(file).ok().map(|text| text.trim().to_owned()).filter(|token| !token.is_empty())
+}
 
 fn refused(message: String) -> Error {
     Error::new(ErrorCode::Auth, ErrorClass::Callback, message)
@@ -126,7 +148,7 @@ mod tests {
         assert_eq!(redacted("https://s3cret@git.example.org/x.git"), "https://***@git.example.org/x.git");
         assert_eq!(redacted("https://git.example.org/x.git"), "https://git.example.org/x.git");
         assert_eq!(redacted("git@git.example.org:x.git"), "git@git.example.org:x.git");
-        let shown = format!("{:?}", Credentials { key_file: None, token: Some("s3cret".into()) });
+        let shown = format!("{:?}", Credentials { token: Some("s3cret".into()), ..Credentials::default() });
         assert!(!shown.contains("s3cret"), "{shown}");
     }
 }
