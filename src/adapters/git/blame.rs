@@ -295,7 +295,7 @@ impl Moves {
     }
 }
 
-fn describe(repository: &Repository, id: Oid) -> Result<Commit, git2::Error> {
+pub(super) fn describe(repository: &Repository, id: Oid) -> Result<Commit, git2::Error> {
     let commit = repository.find_commit(id)?;
     let author = commit.author();
     let date = jiff::Timestamp::from_second(author.when().seconds()).map(|time| time.strftime("%Y-%m-%d").to_string());

@@ -2,8 +2,10 @@
 
 mod blame;
 mod credentials;
+mod history;
 mod links;
 mod remote;
+mod signature;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use rayon::prelude::*;
 
 pub use blame::Blamer;
 pub use credentials::Credentials;
-pub use remote::{Fetched, fetch, forget};
+pub use history::Relation;
+pub use remote::{Fetched, Tips, copy, fetch, forget, tips};
+pub use signature::{Distrust, SignerFiles, SignerTexts, Signers};
 
 use super::files::{self, Listing, StateFile, is_state_file};
 use crate::error::Failure;

@@ -1,11 +1,13 @@
 //! A bare copy of a remote repository in the user's cache, brought up to date before it is read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::{AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, FetchPrune, Repository};
+use git2::{AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, FetchPrune, Oid, Remote, Repository};
 use sha2::{Digest, Sha256};
 
 use super::credentials::{Credentials, redacted};
@@ -40,6 +42,42 @@ pub fn fetch(url: &str, cache: &Path, credentials: &Credentials, timeout: Durati
     }
     let (repository, default_branch) = updated.map_err(|error| explain(&shown, &error, timeout))?;
     Ok(Fetched { git: Git { repository }, default_branch, shown })
+}
+
+/// Where the branches and tags of a server are, as far as they matter for what is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tips(BTreeMap<String, Oid>);
+
+/// Asks a server where the reference that a revision names is, and for nothing else; the default branch where none is
+/// named. Of a revision that is no reference's name, such as a commit, any reference may be the way to it.
+pub fn tips(url: &str, revision: Option<&str>, credentials: &Credentials, timeout: Duration) -> Result<Tips, Failure> {
+    set_timeouts(timeout);
+    let asked = || {
+        let mut remote = Remote::create_detached(url)?;
+        let connection = remote.connect_auth(Direction::Fetch, Some(credentials.callbacks(url)), None)?;
+        // git2 panics where a name is not UTF-8, which anybody who may push can bring about.
+        let listed =
+            connection.list()?.iter().filter_map(|head| catch_unwind(|| (head.name().to_owned(), head.oid())).ok());
+        let mut all: BTreeMap<String, Oid> = listed.collect();
+        let followed = match revision {
+            None | Some("HEAD") => {
+                connection.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned))
+            }
+            Some(name) => {
+                let mut names =
+                    ["", "refs/", "refs/tags/", "refs/heads/"].iter().map(|before| format!("{before}{name}"));
+                names.find(|name| all.contains_key(name))
+            }
+        };
+        let one = followed.and_then(|name| all.remove_entry(&name));
+        Ok(Tips(one.map(|entry| BTreeMap::from([entry])).unwrap_or(all)))
+    };
+    asked().map_err(|error| explain(&redacted(url), &error, timeout))
+}
+
+/// Opens the copy of a remote repository as it was last fetched.
+pub fn copy(url: &str, cache: &Path) -> Result<Git, Failure> {
+    Git::open(&cache.join(name_of(url)))
 }
 
 /// Removes the copy of a remote repository; nothing in it is not on the server.
@@ -122,7 +160,7 @@ fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
         }
         (ErrorCode::Certificate, _) => failure.hint("name a file that holds the server's certificate in SSL_CERT_FILE"),
         (ErrorCode::Auth, _) => {
-            failure.hint("for https set DROVER_GIT_TOKEN, for ssh add the key to the agent or set DROVER_GIT_KEY")
+            failure.hint("for https set DROVER_GIT_TOKEN or name a --git-token-file, for ssh add the key to the agent or set DROVER_GIT_KEY")
         }
         _ if says("status code: 404") || says("not appear to be a git repository") => {
             failure.hint("check the path of the repository, and that these credentials may read it")
