@@ -3,9 +3,13 @@
 //! The pass is the same for every command.
 
 pub mod apply;
+pub mod follow;
 pub mod pass;
+pub mod refused;
 pub mod state;
 
 pub use apply::{ApplyReport, ClusterOutcome, Progress, apply};
+pub use follow::{FollowOptions, Follower, InForce, Synced};
 pub use pass::{Pass, Wanted, observe, plan};
+pub use refused::{RefusalReason, RefusedRevision};
 pub use state::{Loaded, Loader, StateSource};

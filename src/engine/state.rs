@@ -166,14 +166,7 @@ impl Loader {
         now: Timestamp,
     ) -> Result<Loaded, Failure> {
         let commit = git.resolve(revision)?;
-        let folder = folder.map(Path::to_path_buf).unwrap_or_else(|| {
-            let default = PathBuf::from(DEFAULT_FOLDER);
-            if git.has_folder(commit, &default) { default } else { PathBuf::new() }
-        });
-        let folder = normalized(&folder).ok_or_else(|| {
-            Failure::new(format!("the folder {} leads out of the repository", folder.display()))
-                .hint("with --repo, --state is a path inside the repository")
-        })?;
+        let folder = folder_in(&git, commit, folder)?;
         self.load_revision(git, Revision { commit, folder }, shown, now)
     }
 
@@ -228,7 +221,7 @@ impl Loader {
         let desired = Arc::new(linked.desired);
         self.last = (problems.is_empty() && linked.problems.is_empty()).then(|| desired.clone());
         problems.extend(linked.problems);
-        if size.documents == 0 && problems.is_empty() {
+        if size.documents == 0 && !problems.iter().any(Problem::is_error) {
             let message = "the state holds no document at all";
             problems.push(
                 Problem::of_file("empty-state", "", message)
@@ -257,12 +250,24 @@ impl Loader {
     }
 }
 
+/// The folder of the state in a commit.
+pub(super) fn folder_in(git: &Git, commit: Oid, named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let folder = named.map(Path::to_path_buf).unwrap_or_else(|| {
+        let default = PathBuf::from(DEFAULT_FOLDER);
+        if git.has_folder(commit, &default) { default } else { PathBuf::new() }
+    });
+    normalized(&folder).ok_or_else(|| {
+        Failure::new(format!("the folder {} leads out of the repository", folder.display()))
+            .hint("with --repo, --state is a path inside the repository")
+    })
+}
+
 /// Whether everything that a revision lists could also be read.
 fn is_readable(loaded: &Result<Loaded, Failure>) -> bool {
     loaded.as_ref().is_ok_and(|loaded| loaded.problems.iter().all(|problem| problem.rule != "unreadable"))
 }
 
-fn is_local(repository: &str) -> bool {
+pub(super) fn is_local(repository: &str) -> bool {
     // `host:path` is ssh, unless it names something that is here.
     repository.starts_with("file://")
         || Path::new(repository).exists()

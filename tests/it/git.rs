@@ -2,8 +2,10 @@
 
 mod blame;
 mod diff;
+mod follow;
 mod following;
 mod https;
+mod polling;
 mod revisions;
 mod servers;
 mod silent;
