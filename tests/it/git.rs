@@ -8,6 +8,7 @@ mod https;
 mod polling;
 mod revisions;
 mod servers;
+mod signatures;
 mod silent;
 mod ssh;
 mod support;
