@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use drover::adapters::git::{Credentials, Relation};
-use drover::engine::{FollowOptions, Follower, RefusalReason, StateSource, Synced};
+use drover::engine::{FollowOptions, Follower, InForce, RefusalReason, StateSource, Synced};
 use drover::error::Failure;
 use jiff::Timestamp;
 
@@ -359,6 +359,14 @@ fn a_folder_is_followed_as_it_is_worked_on() {
     fs::remove_dir_all(state.path("state")).expect("a folder");
     assert!(sync(&mut follower).is_err());
     assert_eq!(gpu(&follower), "T4");
+}
+
+#[test]
+fn what_is_in_force_is_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    is_shared::<InForce>();
+    moves::<Follower>();
 }
 
 /// Adds commits to `main` quickly; each writes the text as the node `n1`.

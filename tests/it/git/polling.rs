@@ -49,6 +49,12 @@ impl Polled {
         self.server.requests().split_off(before)
     }
 
+    /// A follower that has not looked yet takes over, and finds the copy.
+    fn restart(&mut self, behaviour: &str) {
+        let source = source(&self.server.url(behaviour, "fleet.git"), self.cache.path(), Credentials::default());
+        self.follower = Follower::new(source, FollowOptions::default());
+    }
+
     fn copy(&self) -> PathBuf {
         let entries = fs::read_dir(self.cache.path()).expect("a cache").map(|entry| entry.expect("an entry").path());
         entries.into_iter().find(|path| path.is_dir()).expect("a copy")
@@ -116,11 +122,24 @@ fn what_is_in_force_outlives_its_server() {
 fn a_damaged_copy_is_made_anew() {
     let mut polled = Polled::new("open", Credentials::default());
     polled.poll(true);
-    fs::remove_dir_all(polled.copy().join("objects/pack")).expect("a folder");
-    fs::create_dir(polled.copy().join("objects/pack")).expect("a folder");
+    let packs = polled.copy().join("objects/pack");
+    fs::remove_dir_all(&packs).expect("a folder");
+    fs::create_dir(&packs).expect("a folder");
     let two = polled.publish("T4");
     polled.poll(true);
     assert_eq!(commit(&polled.follower), two);
+
+    // A pack that is cut short shows only when its files are read, which is no verdict on the state.
+    let three = polled.publish("V100");
+    polled.poll(true);
+    let mut all = fs::read_dir(&packs).expect("packs").map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>();
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "pack"));
+    let largest = all.iter().max_by_key(|path| path.metadata().expect("a size").len()).expect("a pack");
+    let half = fs::read(largest).map(|bytes| bytes[..bytes.len() / 2].to_vec()).expect("a pack");
+    fs::remove_file(largest).and_then(|()| fs::write(largest, half)).expect("a file");
+    polled.restart("open");
+    assert_eq!(sync(&mut polled.follower).expect("it can look").refused.len(), 0);
+    assert_eq!((commit(&polled.follower), all.len()), (three, 2));
 }
 
 #[test]
