@@ -13,7 +13,8 @@ pub struct FolderWatch {
 
 /// Calls `changed` whenever something in a folder, or below it, is other than before.
 pub fn watch_folder(folder: &Path, changed: impl Fn() + Send + 'static) -> Result<FolderWatch, Failure> {
-    let failed = |error: notify::Error| Failure::caused(format!("cannot watch the folder {}", folder.display()), &error);
+    let failed =
+        |error: notify::Error| Failure::caused(format!("cannot watch the folder {}", folder.display()), &error);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An event that was lost may have been any.
         if event.map_or(true, |event| !matches!(event.kind, EventKind::Access(_))) {

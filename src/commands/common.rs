@@ -138,7 +138,9 @@ impl StateArgs {
 
     #[expect(clippy::disallowed_methods, reason = "the command line names the variable that holds the token")]
     fn credentials(&self) -> Credentials {
-        let token = std::env::var(self.git_token_env.as_deref().unwrap_or("DROVER_GIT_TOKEN")).ok().filter(|token| !token.is_empty());
+        let token = std::env::var(self.git_token_env.as_deref().unwrap_or("DROVER_GIT_TOKEN"))
+            .ok()
+            .filter(|token| !token.is_empty());
         Credentials { key_file: self.git_key.clone(), token, token_file: self.git_token_file.clone() }
     }
 

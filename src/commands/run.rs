@@ -283,7 +283,10 @@ fn length(given: &Option<Interval>, default: &str) -> Duration {
 }
 
 /// A name for this process that no other one has, also not the next one on this machine.
-#[expect(clippy::disallowed_methods, reason = "the name of the machine is part of its environment, and time makes names")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the name of the machine is part of its environment, and time makes names"
+)]
 fn identity(given: Option<&str>) -> String {
     let of_file = || files::read_regular(Path::new("/etc/hostname")).ok().and_then(|name| String::from_utf8(name).ok());
     let host = given.map(str::to_owned).or_else(|| std::env::var("HOSTNAME").ok()).or_else(of_file);

@@ -187,7 +187,11 @@ impl Source {
         });
         daemon.resolve(NoticeKind::SyncFailed, None, "", "the state can be read again".to_owned());
         for revision in synced.refused.iter().filter(|revision| !before.contains(&revision.to_string())) {
-            tracing::warn!(revision = revision.revision, reason = revision.reason.category(), "not applied: {revision}");
+            tracing::warn!(
+                revision = revision.revision,
+                reason = revision.reason.category(),
+                "not applied: {revision}"
+            );
             let title = format!("revision {} is not applied", short(&revision.revision));
             let lines = std::iter::once(revision.to_string()).chain(problems_of(&revision.reason)).collect();
             daemon.tell(NoticeKind::RevisionRefused, None, "", title, lines, Severity::Warning);
@@ -209,7 +213,6 @@ impl Source {
         0.9 + 0.2 * f64::from(nanos % 1000) / 1000.0
     }
 }
-
 
 /// The problems that a state was refused for, a line each.
 fn problems_of(reason: &RefusalReason) -> Vec<String> {

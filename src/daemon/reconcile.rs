@@ -196,10 +196,7 @@ impl Cluster {
 }
 
 /// The changes of a plan that were made.
-pub(super) fn written<'p>(
-    plan: &'p ClusterPlan,
-    outcome: &ClusterOutcome,
-) -> Vec<(&'p str, &'p plan::Change)> {
+pub(super) fn written<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<(&'p str, &'p plan::Change)> {
     let skipped: BTreeSet<&str> =
         outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect();
     let stale: BTreeSet<(&str, &str)> =

@@ -274,7 +274,7 @@ impl Follower {
             return Err(Failure::new("a folder has no revisions"));
         };
         let folder = folder_in(git, commit, folder.as_deref())?;
-        if !folder.as_os_str().is_empty() && !git.has_folder(commit, &folder) {
+        if !folder.as_os_str().is_empty() && git.lacks_folder(commit, &folder)? {
             let missing = format!("the commit has no folder {}", folder.display());
             return Ok(Verdict::Refused(RefusalReason::invalid(vec![Problem::of_file("empty-state", "", missing)])));
         }

@@ -8,8 +8,8 @@ pub mod pass;
 pub mod refused;
 pub mod state;
 
-pub use apply::{ApplyReport, ClusterOutcome, Progress, apply, apply_cluster};
 pub use crate::adapters::git::Relation;
+pub use apply::{ApplyReport, ClusterOutcome, Progress, apply, apply_cluster};
 pub use follow::{FollowOptions, Follower, InForce, Synced};
 pub use pass::{Pass, Wanted, observe, plan};
 pub use refused::{RefusalReason, RefusedRevision};

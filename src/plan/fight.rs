@@ -120,13 +120,7 @@ const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
 
 impl Record {
     /// Whether the change is left alone, and the fight where it begins now.
-    fn is_fought(
-        &mut self,
-        node: &str,
-        change: &Change,
-        limits: FightLimits,
-        now: Timestamp,
-    ) -> (bool, Option<Fight>) {
+    fn is_fought(&mut self, node: &str, change: &Change, limits: FightLimits, now: Timestamp) -> (bool, Option<Fight>) {
         if self.wanted != change.to {
             return (false, None); // state asks for something else now: that is no reversal
         }

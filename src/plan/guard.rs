@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::window::{Opening, opening};
 use super::ClusterPlan;
+use super::window::{Opening, opening};
 use crate::model::node::Hold;
 use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
 
@@ -127,7 +127,8 @@ fn outside_window(plan: &ClusterPlan, cluster: &DesiredCluster, now: Timestamp) 
 }
 
 fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, now: Timestamp) -> Found {
-    let of = |hold: &Option<Hold>, what| hold.clone().filter(|hold| !hold.until.has_passed(now)).map(|hold| (hold, what));
+    let of =
+        |hold: &Option<Hold>, what| hold.clone().filter(|hold| !hold.until.has_passed(now)).map(|hold| (hold, what));
     let (hold, what) =
         of(&cluster.spec.suspend, "the cluster").or_else(|| of(&desired.fleet.suspend, "the whole fleet"))?;
     let message = format!("{what} is suspended by {} until {}: {}", hold.owner, hold.until, hold.reason);

@@ -1,6 +1,8 @@
 //! How the commits of a repository stand to each other.
 
-use git2::{ErrorCode, Oid};
+use std::path::Path;
+
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -33,10 +35,12 @@ impl Git {
         if [commit, other].iter().any(|id| self.repository.find_commit(*id).is_err()) {
             return Ok(Relation::Unknown);
         }
-        Ok(match (self.leads_on(commit, other)?, self.leads_on(other, commit)?) {
-            (true, _) => Relation::Newer,
-            (_, true) => Relation::Older,
-            _ => Relation::Elsewhere,
+        Ok(if self.leads_on(commit, other)? {
+            Relation::Newer
+        } else if self.leads_on(other, commit)? {
+            Relation::Older
+        } else {
+            Relation::Elsewhere
         })
     }
 
@@ -63,6 +67,16 @@ impl Git {
             last = path[path.len() - 1];
         }
         Ok(path)
+    }
+
+    /// Whether a commit certainly has no such folder, which is not the same as one that cannot be read.
+    pub fn lacks_folder(&self, commit: Oid, folder: &Path) -> Result<bool, Failure> {
+        let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree());
+        match tree.and_then(|tree| tree.get_path(folder)) {
+            Ok(entry) => Ok(entry.kind() != Some(ObjectType::Tree)),
+            Err(error) if error.class() == ErrorClass::Tree => Ok(true),
+            Err(error) => Err(failed(format!("cannot read commit {}", short(commit)), &error)),
+        }
     }
 
     /// Who wrote a commit, and what it is about.

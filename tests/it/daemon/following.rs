@@ -27,7 +27,8 @@ fn a_push_comes_true_by_itself_and_at_once_by_a_webhook() {
     let answer = ureq::post(format!("{}/hooks/git", daemon.url())).header("X-Gitea-Event", "push").send("{}");
     assert_eq!(answer.expect("an answer").status(), 202);
     carries(&plane, "push-2", "org", Some("ads"));
-    let status = daemon.comes_to("the push is in force", |status| status["sync"]["inForce"]["commit"] == commit.as_str());
+    let status =
+        daemon.comes_to("the push is in force", |status| status["sync"]["inForce"]["commit"] == commit.as_str());
     assert_eq!(status["clusters"]["prod"]["tenure"]["role"], "holder");
     assert_eq!(status["clusters"]["prod"]["nodes"]["drifting"], 0);
 }

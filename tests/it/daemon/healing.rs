@@ -37,9 +37,7 @@ fn drift_is_healed_nodes_that_join_are_labelled_and_those_that_leave_are_absent(
     plane.create_nodes([NodeSpec::new("heal-1")]);
     carries(&plane, "heal-1", "rack", Some("r1"));
 
-    soon("the node's Events tell", || {
-        plane.kubectl(["get", "events", "-A", "-o", "wide"]).contains("Labelled")
-    });
+    soon("the node's Events tell", || plane.kubectl(["get", "events", "-A", "-o", "wide"]).contains("Labelled"));
     assert!(plane.kubectl(["describe", "node", "heal-1"]).contains("+rack=r1"), "kubectl describe shows it");
     let changes = daemon.metric("drover_label_changes_total{cluster=\"prod\",kind=\"written\"}");
     assert!(changes.is_some_and(|changes| changes >= 8.0), "{changes:?}");

@@ -53,7 +53,8 @@ impl Followed {
     /// A daemon that follows the branch `main`.
     pub(super) fn run(&self, arguments: &[&str]) -> Daemon {
         let repository = self.state.root().display().to_string();
-        let all: Vec<&str> = ["--repo", &repository, "--rev", "main"].into_iter().chain(arguments.iter().copied()).collect();
+        let all: Vec<&str> =
+            ["--repo", &repository, "--rev", "main"].into_iter().chain(arguments.iter().copied()).collect();
         Daemon::start(self.state.root(), &all)
     }
 }

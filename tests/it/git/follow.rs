@@ -6,10 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use drover::adapters::git::{Credentials, Relation};
-use drover::engine::{FollowOptions, Follower, RefusalReason, StateSource, Synced};
+use drover::engine::{FollowOptions, Follower, InForce, RefusalReason, StateSource, Synced};
 use drover::error::Failure;
 use jiff::Timestamp;
-use tempfile::TempDir;
 
 use super::support::{fleet, live};
 use crate::support::state::State;
@@ -260,9 +259,8 @@ fn what_was_merged_counts_only_as_merged() {
     branch.good("T4");
     branch.git(&["checkout", "--quiet", "main"]);
     let first = branch.git(&["rev-parse", "HEAD"]);
-    branch.state.write("state/nodes/prod/n9.yaml", "kind: Nonsense\n").git(&["add", "--all"]);
     branch.git(&["merge", "--quiet", "--no-ff", "--no-commit", "side"]);
-    let merged = branch.state.commit("a merge that is wrong");
+    let merged = branch.state.write("state/nodes/prod/n9.yaml", "kind: Nonsense\n").commit("a merge that is wrong");
     branch.comes_to(&first, &[&merged]);
 
     // The merge that `git pull` makes of a diverged branch: what was in force becomes its second parent.
@@ -363,6 +361,14 @@ fn a_folder_is_followed_as_it_is_worked_on() {
     assert_eq!(gpu(&follower), "T4");
 }
 
+#[test]
+fn what_is_in_force_is_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    is_shared::<InForce>();
+    moves::<Follower>();
+}
+
 /// Adds commits to `main` quickly; each writes the text as the node `n1`.
 fn import(state: &State, commits: usize, text: impl Fn(usize) -> String) {
     let mut stream = String::new();
@@ -409,7 +415,7 @@ fn a_long_history_stays_quick() {
     assert_eq!(sync(&mut branch.follower).expect("it can look").refused.len(), 301);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 
-    import(&branch.state, 700, |number| node(&format!("{{nonsense: {number}}}")));
+    import(&branch.state, 699, |number| node(&format!("{{nonsense: {number}}}")));
     let mut late = follower(branch.state.root(), &branch.options);
     let synced = sync(&mut late).expect("it can look");
     assert_eq!((late.in_force().is_none(), synced.refused.len()), (true, 1001));
@@ -418,9 +424,4 @@ fn a_long_history_stays_quick() {
     import(&branch.state, 1, |_| node("{devices: {gpu: T4}}"));
     sync(&mut late).expect("it can look");
     assert_eq!(gpu(&late), "T4");
-}
-
-/// A folder for copies.
-pub(super) fn cache() -> TempDir {
-    TempDir::new().expect("a temporary folder")
 }

@@ -123,7 +123,7 @@ fn install() {
     });
 }
 
-fn tool(program: &str, arguments: &[&str]) -> String {
+pub(super) fn tool(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -86,7 +86,8 @@ impl Role {
 fn manifests(text: &str) -> Vec<(String, Value)> {
     let documents = text.split("\n---\n").map(|document| {
         let object: Value = serde_yaml::from_str(document).expect("a manifest");
-        let (version, kind) = (object["apiVersion"].as_str().expect("a version"), object["kind"].as_str().expect("a kind"));
+        let (version, kind) =
+            (object["apiVersion"].as_str().expect("a version"), object["kind"].as_str().expect("a kind"));
         let root = if version == "v1" { "/api/v1".to_owned() } else { format!("/apis/{version}") };
         let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/namespaces/{name}"));
         let path = format!("{root}{}/{}s", namespace.unwrap_or_default(), kind.to_lowercase());

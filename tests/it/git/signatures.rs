@@ -1,0 +1,560 @@
+//! Signed commits: which keys may sign, when, and what is said of those that may not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use drover::adapters::git::{Credentials, SignerFiles};
+use drover::engine::{FollowOptions, Follower, RefusalReason};
+use git2::{Repository, Signature as Person, Time};
+use pgp::composed::{
+    ArmorOptions, DetachedSignature, KeyType, SecretKeyParamsBuilder, SignedPublicKey, SignedSecretKey,
+    SubkeyParamsBuilder,
+};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{KeyFlags, RevocationCode, Signature, SignatureConfig, SignatureType, Subpacket, SubpacketData};
+use pgp::ser::Serialize;
+use pgp::types::{Duration, KeyDetails, Password, SigningKey, Timestamp};
+use rand::rngs::OsRng;
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, PrivateKey};
+use tempfile::TempDir;
+
+use super::follow::{commit, source, sync};
+use super::servers::{Ssh, tool};
+use super::support::fleet;
+use crate::support::state::State;
+
+/// When the keys of these tests were made: 2023-11-14T22:13:20Z.
+const BORN: u32 = 1_700_000_000;
+/// A day.
+const DAY: u32 = 86_400;
+
+/// A repository whose commits are signed, and the files of allowed signers beside it.
+struct Signed {
+    state: State,
+    files: TempDir,
+}
+
+impl Signed {
+    fn new() -> Self {
+        let state = fleet();
+        state.git(&["init", "--quiet"]);
+        Self { state, files: TempDir::new().expect("a temporary folder") }
+    }
+
+    /// Commits what is there, at a time, with what `sign` makes of the commit.
+    fn commit(&self, at: u32, sign: impl Fn(&str) -> String) -> String {
+        self.state.git(&["add", "--all"]);
+        let repository = Repository::open(self.state.root()).expect("a repository");
+        let tree = self.state.git(&["write-tree"]).parse().expect("an id");
+        let tree = repository.find_tree(tree).expect("a tree");
+        let parent = repository.head().ok().map(|head| head.peel_to_commit().expect("a commit"));
+        let ann = Person::new("Ann", "ann@example.org", &Time::new(at.into(), 0)).expect("a person");
+        let parents: Vec<_> = parent.iter().collect();
+        let content = repository.commit_create_buffer(&ann, &ann, "signed", &tree, &parents).expect("a commit");
+        let content = content.as_str().expect("UTF-8");
+        let id = repository.commit_signed(content, &sign(content), None).expect("a signed commit").to_string();
+        self.state.git(&["update-ref", "refs/heads/main", &id]);
+        id
+    }
+
+    fn signers(&self) -> SignerFiles {
+        let file = |name: &str| Some(self.files.path().join(name)).filter(|path| path.exists());
+        SignerFiles { ssh: file("ssh"), openpgp: file("openpgp") }
+    }
+
+    fn allow(&self, file: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.files.path().join(file), content).expect("a file");
+    }
+
+    fn follower(&self) -> Follower {
+        let source =
+            source(self.state.root().to_str().expect("UTF-8"), Path::new("/nonexistent"), Credentials::default());
+        Follower::new(source, FollowOptions { signers: Some(self.signers()), ..FollowOptions::default() })
+    }
+
+    /// Who signed the head, or why it is refused.
+    #[track_caller]
+    fn verdict(&self) -> String {
+        let mut follower = self.follower();
+        let synced = sync(&mut follower).expect("it can look");
+        match synced.refused.first() {
+            Some(refused) => refused.to_string(),
+            None => follower.in_force().expect("a state").signer.clone().expect("a signer"),
+        }
+    }
+}
+
+fn ssh(algorithm: Algorithm) -> PrivateKey {
+    PrivateKey::random(&mut OsRng, algorithm).expect("a key")
+}
+
+fn line(principal: &str, options: &str, key: &PrivateKey) -> String {
+    format!("{principal} {options} {}\n", key.public_key().to_openssh().expect("a line"))
+}
+
+fn signed_by(key: &PrivateKey) -> impl Fn(&str) -> String {
+    |content| {
+        let signature = key.sign("git", HashAlg::Sha512, content.as_bytes()).expect("a signature");
+        signature.to_pem(LineEnding::LF).expect("text")
+    }
+}
+
+#[test]
+fn ssh_keys_that_are_listed_may_sign_while_they_are_valid() {
+    let (ann, bob) = (ssh(Algorithm::Ed25519), ssh(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }));
+    let signed = Signed::new();
+    signed.commit(BORN, signed_by(&ann));
+    let id = ann.fingerprint(HashAlg::Sha256).to_string();
+    let whose = format!("the SSH key {id} of ann@example.org");
+    for (options, says) in [
+        ("", None),
+        ("namespaces=\"git\"", None),
+        ("valid-after=\"20231114Z\",valid-before=\"20231115Z\"", None),
+        (
+            "valid-before=\"202311142213Z\"",
+            Some("was no longer valid on 2023-11-14T22:13:20Z: it had expired on 2023-11-14T22:13:00Z"),
+        ),
+        (
+            "valid-after=\"20231115Z\"",
+            Some("was not yet valid on 2023-11-14T22:13:20Z: it is from 2023-11-15T00:00:00Z"),
+        ),
+        ("namespaces=\"file,email\"", Some("may sign for file,email, not for git")),
+    ] {
+        signed.allow("ssh", line("bob@example.org", "", &bob) + &line("ann@example.org", options, &ann));
+        match says {
+            None => assert_eq!(signed.verdict(), whose, "{options}"),
+            Some(says) => {
+                let said = signed.verdict();
+                assert!(said.ends_with(&format!("is refused: {whose}, which signed it, {says}")), "{options}: {said}");
+                // Another line of the same key may say otherwise.
+                signed.allow("ssh", line("ann@example.org", options, &ann) + &line("ops", "", &ann));
+                assert_eq!(signed.verdict(), format!("the SSH key {id} of ops"));
+            }
+        }
+    }
+    signed.allow("ssh", line("bob@example.org", "", &bob));
+    let said = signed.verdict();
+    assert!(
+        said.ends_with(&format!("is refused: it is signed by the SSH key {id}, which is not an allowed signer")),
+        "{said}"
+    );
+    signed.commit(BORN, signed_by(&bob));
+    assert!(signed.verdict().ends_with(" of bob@example.org"));
+}
+
+#[test]
+fn a_signature_of_something_else_proves_nothing() {
+    let ann = ssh(Algorithm::Ed25519);
+    let signed = Signed::new();
+    signed.allow("ssh", line("ann@example.org", "", &ann));
+    signed.commit(BORN, signed_by(&ann));
+    let other = signed.commit(BORN + 1, |_| signed_by(&ann)("something else"));
+    let said = signed.verdict();
+    assert!(said.contains(&other[..10]) && said.contains("it is not what the SSH key SHA256:"), "{said}");
+    assert!(said.ends_with(" of ann@example.org signed: it was changed afterwards"), "{said}");
+    for (namespace, says) in [("file", "is not one for git, but for \"file\""), ("git2", "but for \"git2\"")] {
+        signed.commit(BORN + 2, |content| {
+            let signature = ann.sign(namespace, HashAlg::Sha256, content.as_bytes()).expect("a signature");
+            signature.to_pem(LineEnding::LF).expect("text")
+        });
+        let said = signed.verdict();
+        assert!(said.contains(says), "{said}");
+    }
+    for (signature, says) in [
+        (
+            "-----BEGIN SIGNED MESSAGE-----\nAAAA\n-----END SIGNED MESSAGE-----",
+            "of a kind that is not supported: X.509",
+        ),
+        ("something", "of a kind that is not supported; sign with"),
+        ("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----", "its SSH signature cannot be read"),
+        ("-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----", "OpenPGP signature"),
+    ] {
+        signed.commit(BORN + 3, |_| signature.to_owned());
+        let said = signed.verdict();
+        assert!(said.contains(says), "{signature}: {said}");
+    }
+}
+
+#[test]
+fn a_commit_that_was_tampered_with_is_refused() {
+    let ann = ssh(Algorithm::Ed25519);
+    let signed = Signed::new();
+    signed.allow("ssh", line("ann@example.org", "", &ann));
+    let first = signed.commit(BORN, signed_by(&ann));
+    signed.state.node("prod", "n1", "{devices: {gpu: T4}}");
+    let genuine = signed.commit(BORN + 1, signed_by(&ann));
+    assert!(signed.verdict().starts_with("the SSH key"));
+    // The same signature over another author, another tree, another parent.
+    let content = signed.state.git(&["cat-file", "commit", &genuine]) + "\n";
+    let tree = |id: &str| signed.state.git(&["rev-parse", &format!("{id}^{{tree}}")]);
+    for (from, to) in [("Ann", "Eve"), (&tree(&genuine), &tree(&first)), (&format!("parent {first}\n"), "")] {
+        assert!(content.contains(from), "{content}");
+        signed.state.write("forged", content.replacen(from, to, 1));
+        let forged = signed.state.git(&["hash-object", "-t", "commit", "-w", "forged"]);
+        signed.state.git(&["update-ref", "refs/heads/main", &forged]);
+        let said = signed.verdict();
+        assert!(said.contains("signed: it was changed afterwards"), "{to}: {said}");
+    }
+}
+
+#[test]
+fn an_unsigned_head_is_passed_over_and_its_author_named() {
+    let ann = ssh(Algorithm::Ed25519);
+    let signed = Signed::new();
+    signed.allow("ssh", line("ann@example.org", "", &ann));
+    let first = signed.commit(BORN, signed_by(&ann));
+    let mut follower = signed.follower();
+    sync(&mut follower).expect("it can look");
+    signed.state.node("prod", "n1", "{devices: {gpu: T4}}").git(&["add", "--all"]);
+    signed.state.git(&["commit", "--quiet", "--author", "Eve <eve@example.org>", "--message", "mine now"]);
+    let synced = sync(&mut follower).expect("it can look");
+    assert_eq!((commit(&follower), &synced.refused[0].reason), (first, &RefusalReason::Unsigned));
+    let said = synced.refused[0].to_string();
+    assert!(said.contains("by Eve on 20") && said.ends_with("(\"mine now\") is refused: it is not signed"), "{said}");
+    let json = serde_json::to_value(&synced.refused[0]).expect("JSON");
+    assert_eq!((&json["reason"]["kind"], &json["commit"]["author"]), (&"unsigned".into(), &"Eve".into()));
+    // Who signs on top of it vouches for all that it holds.
+    let vouched = signed.commit(BORN + 2, signed_by(&ann));
+    assert!(sync(&mut follower).expect("it can look").changed);
+    assert_eq!(commit(&follower), vouched);
+}
+
+#[test]
+fn signers_are_read_anew_when_their_file_changes() {
+    let (ann, bob) = (ssh(Algorithm::Ed25519), ssh(Algorithm::Ed25519));
+    let signed = Signed::new();
+    let both = line("ann@example.org", "", &ann) + &line("bob@example.org", "", &bob);
+    signed.allow("ssh", line("ann@example.org", "", &ann));
+    let by_ann = signed.commit(BORN, signed_by(&ann));
+    let by_bob = signed.commit(BORN + 1, signed_by(&bob));
+    let mut follower = signed.follower();
+    let mut comes_to = |expected: &str, refused: usize| {
+        let synced = sync(&mut follower).expect("it can look");
+        assert_eq!((commit(&follower).as_str(), synced.refused.len()), (expected, refused));
+    };
+    comes_to(&by_ann, 1);
+    signed.allow("ssh", &both);
+    comes_to(&by_bob, 0);
+    // Whoever begins now would not take Bob's commit; no more does who had it in force.
+    signed.allow("ssh", line("ann@example.org", "", &ann));
+    comes_to(&by_ann, 1);
+    signed.allow("ssh", &both);
+    comes_to(&by_bob, 0);
+    signed.allow("ssh", "ann\n");
+    let error = sync(&mut follower).expect_err("a broken line").to_string();
+    assert!(error.contains("/ssh:1: the key of ann cannot be read"), "{error}");
+    fs::remove_file(signed.files.path().join("ssh")).expect("a file");
+    let error = sync(&mut follower).expect_err("no file").to_string();
+    assert!(error.contains("the allowed signers: cannot read "), "{error}");
+    assert_eq!(commit(&follower), by_bob, "what is in force stays");
+}
+
+#[test]
+fn a_working_directory_carries_no_signatures() {
+    let state = fleet();
+    let options = FollowOptions { signers: Some(SignerFiles::default()), ..FollowOptions::default() };
+    let mut follower = Follower::new(drover::engine::StateSource::Folder(state.path("state")), options);
+    let error = sync(&mut follower).expect_err("nothing can be checked");
+    assert!(error.to_string().contains("carry no signatures"), "{error}");
+    assert!(follower.in_force().is_none());
+}
+
+/// An OpenPGP key of Ann's, and what its public part is made to say.
+struct Pgp {
+    secret: SignedSecretKey,
+    public: SignedPublicKey,
+}
+
+impl Pgp {
+    fn new(may_sign: bool) -> Self {
+        Self::of(KeyType::Ed25519Legacy, may_sign)
+    }
+
+    fn of(kind: KeyType, may_sign: bool) -> Self {
+        let mut subkey = SubkeyParamsBuilder::default();
+        subkey.key_type(KeyType::Ed25519Legacy).created_at(Timestamp::from_secs(BORN));
+        let subkeys = [true, false].map(|may| subkey.can_sign(may).build().expect("a subkey")).to_vec();
+        let mut key = SecretKeyParamsBuilder::default();
+        key.key_type(kind).can_certify(true).can_sign(may_sign).subkeys(subkeys);
+        key.primary_user_id("Ann <ann@example.org>".into()).created_at(Timestamp::from_secs(BORN));
+        let secret = key.build().expect("a key").generate(OsRng).expect("a key");
+        Self { public: secret.to_public_key(), secret }
+    }
+
+    /// Adds a signature that the key makes over itself.
+    fn says(mut self, typ: SignatureType, at: u32, what: SubpacketData) -> Self {
+        let key = &self.secret.primary_key;
+        let said = config(key, typ, HashAlgorithm::Sha256, at, Some(what));
+        let said = said.sign_key(key, &Password::empty(), &self.public.primary_key).expect("a signature");
+        match typ {
+            SignatureType::KeyRevocation => self.public.details.revocation_signatures.push(said),
+            _ => self.public.details.direct_signatures.push(said),
+        }
+        self
+    }
+
+    fn revoked(self, at: u32, why: RevocationCode) -> Self {
+        self.says(SignatureType::KeyRevocation, at, SubpacketData::RevocationReason(why, "".into()))
+    }
+
+    fn lasts(self, seconds: u32) -> Self {
+        self.says(SignatureType::Key, BORN, SubpacketData::KeyExpirationTime(Duration::from_secs(seconds)))
+    }
+
+    /// Revokes the subkey that may sign.
+    fn revoked_subkey(mut self) -> Self {
+        let key = &self.secret.primary_key;
+        let subkey = &mut self.public.public_subkeys[0];
+        let why = SubpacketData::RevocationReason(RevocationCode::KeyCompromised, "".into());
+        let config = config(key, SignatureType::SubkeyRevocation, HashAlgorithm::Sha256, BORN + 9 * DAY, Some(why));
+        let said = config.sign_subkey_binding(key, &self.public.primary_key, &Password::empty(), &subkey.key);
+        subkey.signatures.push(said.expect("a signature"));
+        self
+    }
+}
+
+fn config(
+    key: &impl SigningKey,
+    typ: SignatureType,
+    digest: HashAlgorithm,
+    at: u32,
+    more: Option<SubpacketData>,
+) -> SignatureConfig {
+    let mut config = SignatureConfig::v4(typ, key.algorithm(), digest);
+    let time = SubpacketData::SignatureCreationTime(Timestamp::from_secs(at));
+    let parts = [time, SubpacketData::IssuerFingerprint(key.fingerprint())].into_iter().chain(more);
+    config.hashed_subpackets = parts.map(|part| Subpacket::regular(part).expect("a part")).collect();
+    config
+}
+
+fn pgp_signed(key: &impl SigningKey, digest: HashAlgorithm, at: u32) -> impl Fn(&str) -> String {
+    move |content| {
+        let config = config(key, SignatureType::Binary, digest, at, None);
+        let signature: Signature = config.sign(key, &Password::empty(), content.as_bytes()).expect("a signature");
+        DetachedSignature::new(signature).to_armored_string(ArmorOptions::default()).expect("text")
+    }
+}
+
+fn armored(key: &SignedPublicKey) -> String {
+    key.to_armored_string(ArmorOptions::default()).expect("text")
+}
+
+#[test]
+fn openpgp_keys_may_sign_while_they_are_valid() {
+    use RevocationCode::{KeyCompromised, KeyRetired, NoReason};
+    let flags = |sign: bool| {
+        let mut flags = KeyFlags::default();
+        flags.set_certify(true);
+        flags.set_sign(sign);
+        SubpacketData::KeyFlags(flags)
+    };
+    let dated = "2023-11-24T22:13:20Z";
+    for (what, key, says) in [
+        ("as it was made", Pgp::new(true), None),
+        ("valid until later", Pgp::new(true).lasts(11 * DAY), None),
+        ("without an end", Pgp::new(true).lasts(0), None),
+        (
+            "expired",
+            Pgp::new(true).lasts(9 * DAY),
+            Some(format!("was no longer valid on {dated}: it had expired on 2023-11-23T22:13:20Z")),
+        ),
+        ("for certificates only", Pgp::new(false), Some("may not sign".into())),
+        (
+            "for certificates only, as it says later",
+            Pgp::new(true).says(SignatureType::Key, BORN, flags(false)),
+            Some("may not sign".into()),
+        ),
+        ("retired later", Pgp::new(true).revoked(BORN + 11 * DAY, KeyRetired), None),
+        (
+            "retired before",
+            Pgp::new(true).revoked(BORN + 9 * DAY, KeyRetired),
+            Some("is revoked since 2023-11-23T22:13:20Z".into()),
+        ),
+        (
+            "stolen later",
+            Pgp::new(true).revoked(BORN + 11 * DAY, KeyCompromised),
+            Some("is revoked since 2023-11-25T22:13:20Z".into()),
+        ),
+        (
+            "revoked later without a word",
+            Pgp::new(true).revoked(BORN + 11 * DAY, NoReason),
+            Some("is revoked since 2023-11-25T22:13:20Z".into()),
+        ),
+    ] {
+        let signed = Signed::new();
+        let other = Pgp::new(true).public;
+        signed.allow("openpgp", armored(&other) + &armored(&key.public));
+        signed.commit(BORN, pgp_signed(&key.secret.primary_key, HashAlgorithm::Sha256, BORN + 10 * DAY));
+        let whose = format!("the OpenPGP key {:X} of Ann <ann@example.org>", key.public.fingerprint());
+        let said = signed.verdict();
+        match says {
+            None => assert_eq!(said, whose, "{what}"),
+            Some(says) => {
+                assert!(said.ends_with(&format!("is refused: {whose}, which signed it, {says}")), "{what}: {said}")
+            }
+        }
+        // An old copy of the key beside it brings nothing back, and binary keys are as good.
+        let old = key.secret.to_public_key();
+        let binary: Vec<u8> =
+            [&old, &key.public, &other].iter().flat_map(|key| key.to_bytes().expect("bytes")).collect();
+        signed.allow("openpgp", binary);
+        assert_eq!(signed.verdict(), said, "{what}");
+    }
+}
+
+#[test]
+fn openpgp_subkeys_may_sign_where_the_key_bound_them_to() {
+    let at = BORN + 10 * DAY;
+    let verdict = |key: &Pgp, subkey: usize| {
+        let signed = Signed::new();
+        signed.allow("openpgp", armored(&key.public));
+        signed.commit(BORN, pgp_signed(&key.secret.secret_subkeys[subkey].key, HashAlgorithm::Sha512, at));
+        signed.verdict()
+    };
+    let key = Pgp::new(false);
+    let whose = format!("the OpenPGP key {:X} of Ann <ann@example.org>", key.public.public_subkeys[0].fingerprint());
+    assert_eq!(verdict(&key, 0), whose);
+    let said = verdict(&key, 1);
+    assert!(said.ends_with("which signed it, may not sign"), "{said}");
+    let said = verdict(&Pgp::new(false).lasts(9 * DAY), 0);
+    assert!(said.contains("which signed it, was no longer valid on"), "{said}");
+    let said = verdict(&Pgp::new(false).revoked(BORN, RevocationCode::KeyCompromised), 0);
+    assert!(said.contains("which signed it, is revoked since"), "{said}");
+    let said = verdict(&Pgp::new(false).revoked_subkey(), 0);
+    assert!(said.contains("which signed it, is revoked since 2023-11-23"), "{said}");
+    // Somebody else's subkey under Ann's key.
+    let (mut ann, eve) = (Pgp::new(false), Pgp::new(false));
+    ann.public.public_subkeys = eve.public.public_subkeys.clone();
+    ann.secret.secret_subkeys = eve.secret.secret_subkeys.clone();
+    let said = verdict(&ann, 0);
+    assert!(said.ends_with("which signed it, is not bound to the key that it came with"), "{said}");
+    // A key whose own signatures were taken away says nothing of what it is for.
+    let mut bare = Pgp::new(true);
+    bare.public.details.users.clear();
+    let said = verdict(&bare, 0);
+    assert!(said.contains("which signed it, has no signature of its own"), "{said}");
+}
+
+#[test]
+fn openpgp_signatures_that_prove_nothing_are_refused() {
+    let (ann, eve) = (Pgp::new(true), Pgp::new(true));
+    let signed = Signed::new();
+    signed.allow("openpgp", armored(&ann.public));
+    let key = &ann.secret.primary_key;
+    signed.commit(BORN, |_| pgp_signed(key, HashAlgorithm::Sha256, BORN)("something else"));
+    let said = signed.verdict();
+    assert!(
+        said.contains("it is not what the OpenPGP key ") && said.ends_with("signed: it was changed afterwards"),
+        "{said}"
+    );
+    let old = Pgp::of(KeyType::Rsa(2048), true);
+    signed.allow("openpgp", armored(&ann.public) + &armored(&old.public));
+    signed.commit(BORN, pgp_signed(&old.secret.primary_key, HashAlgorithm::Sha1, BORN));
+    let said = signed.verdict();
+    assert!(said.ends_with("used a digest that can be forged"), "{said}");
+    signed.commit(BORN, pgp_signed(&old.secret.primary_key, HashAlgorithm::Sha256, BORN));
+    assert!(signed.verdict().starts_with("the OpenPGP key"));
+    signed.commit(BORN, pgp_signed(key, HashAlgorithm::Sha256, BORN - 1));
+    assert!(signed.verdict().contains("was not yet valid on 2023-11-14T22:13:19Z: it is from 2023-11-14T22:13:20Z"));
+    signed.commit(BORN, |content| {
+        let ends = SubpacketData::SignatureExpirationTime(Duration::from_secs(DAY));
+        let config = config(key, SignatureType::Binary, HashAlgorithm::Sha256, BORN, Some(ends));
+        let signature = config.sign(key, &Password::empty(), content.as_bytes()).expect("a signature");
+        DetachedSignature::new(signature).to_armored_string(ArmorOptions::default()).expect("text")
+    });
+    assert!(signed.verdict().contains("made a signature that expires"));
+    signed.commit(BORN, pgp_signed(&eve.secret.primary_key, HashAlgorithm::Sha256, BORN));
+    let said = signed.verdict();
+    let id = eve.public.fingerprint();
+    assert!(
+        said.ends_with(&format!("it is signed by the OpenPGP key {id:X}, which is not an allowed signer")),
+        "{said}"
+    );
+    signed.commit(BORN, pgp_signed(key, HashAlgorithm::Sha256, BORN));
+    assert!(signed.verdict().starts_with("the OpenPGP key"));
+    for (keys, says) in [
+        ("no keys".to_owned(), "cannot be read as OpenPGP public keys"),
+        (String::new(), "holds no OpenPGP public key"),
+        (ann.secret.to_armored_string(ArmorOptions::default()).expect("text"), "OpenPGP public key"),
+        (armored(&ann.public).replace("xjME", "####"), "OpenPGP public key"),
+    ] {
+        signed.allow("openpgp", &keys);
+        let error = sync(&mut signed.follower()).expect_err("no keys");
+        assert!(error.to_string().contains(says) && error.advice().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn git_itself_signs_with_ssh_keys() {
+    drop(Ssh::start()); // sees to it that ssh-keygen is there
+    let signed = Signed::new();
+    let path = |name: &str| signed.files.path().join(name).display().to_string();
+    for (kind, bits) in [("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "3072")] {
+        let name = path(&format!("{kind}{bits}"));
+        tool("ssh-keygen", &["-q", "-t", kind, "-b", bits, "-N", "", "-C", "a comment", "-f", &name]);
+        let public = fs::read_to_string(format!("{name}.pub")).expect("a public key");
+        signed.allow("ssh", format!("ann@example.org namespaces=\"git\" {public}"));
+        let key = format!("user.signingKey={name}.pub");
+        signed.state.write("README", &name).git(&["add", "--all"]);
+        signed.state.git(&["-c", "gpg.format=ssh", "-c", &key, "commit", "--quiet", "-S", "--message", kind]);
+        let verdict = signed.verdict();
+        assert!(verdict.ends_with(" of ann@example.org") && verdict.starts_with("the SSH key"), "{kind}: {verdict}");
+        // ssh-keygen's own verdict, through git.
+        let allowed = format!("gpg.ssh.allowedSignersFile={}", path("ssh"));
+        signed.state.git(&["-c", &allowed, "verify-commit", "HEAD"]);
+    }
+}
+
+#[test]
+fn git_itself_signs_with_openpgp_keys() {
+    if Command::new("gpg").arg("--version").output().is_err() {
+        eprintln!("there is no gpg here: skipped");
+        return;
+    }
+    let signed = Signed::new();
+    let home = TempDir::new().expect("a temporary folder");
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).expect("it is ours");
+    let folder = home.path().display().to_string();
+    let gpg = |arguments: &[&str]| {
+        tool("gpg", &[&["--homedir", &folder, "--batch", "--quiet", "--passphrase", ""], arguments].concat())
+    };
+    let program = home.path().join("program");
+    fs::write(&program, format!("#!/bin/sh\nexec gpg --homedir {folder} --batch \"$@\"\n")).expect("a file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    let program = format!("gpg.program={}", program.display());
+    for (algorithm, subkey) in
+        [("ed25519", ""), ("rsa2048", ""), ("nistp384", ""), ("ed25519", "ed25519"), ("ed25519", "rsa2048")]
+    {
+        let user = format!("Ann of {algorithm} and {subkey} <ann@example.org>");
+        let usage = if subkey.is_empty() { "sign" } else { "cert" };
+        gpg(&["--quick-generate-key", &user, algorithm, usage, "never"]);
+        let listed = gpg(&["--list-keys", "--with-colons", &user]);
+        let id = listed
+            .lines()
+            .find_map(|line| line.strip_prefix("fpr:::::::::"))
+            .expect("a fingerprint")
+            .trim_end_matches(':');
+        if !subkey.is_empty() {
+            gpg(&["--quick-add-key", id, subkey, "sign", "1y"]);
+        }
+        signed.allow("openpgp", gpg(&["--armor", "--export", id]));
+        signed.state.write("README", &user).git(&["add", "--all"]);
+        let key = format!("user.signingKey={id}");
+        signed.state.git(&["-c", &program, "-c", &key, "commit", "--quiet", "-S", "--message", algorithm]);
+        let verdict = signed.verdict();
+        assert!(verdict.starts_with("the OpenPGP key ") && verdict.ends_with(&format!(" of {user}")), "{verdict}");
+        assert_eq!(verdict.contains(id), subkey.is_empty(), "{verdict}");
+
+        // The certificate that gpg keeps ready revokes it.
+        let ready = home.path().join(format!("openpgp-revocs.d/{id}.rev"));
+        let certificate = fs::read_to_string(&ready).expect("a certificate").replace(":-----BEGIN", "-----BEGIN");
+        fs::write(&ready, certificate).expect("a file");
+        gpg(&["--import", ready.to_str().expect("UTF-8")]);
+        signed.allow("openpgp", gpg(&["--armor", "--export", id]));
+        let verdict = signed.verdict();
+        assert!(verdict.contains("which signed it, is revoked since "), "{verdict}");
+    }
+    tool("gpgconf", &["--homedir", &folder, "--kill", "all"]);
+}
