@@ -84,6 +84,7 @@ impl Cluster {
             && plan.mode == Mode::Enforce
             && !plan.is_refused()
             && may == May::Write(in_force.revision.commit.clone());
+        tracing::debug!(cluster = self.name, nodes = plan.nodes.len(), writable, ?may, "pass");
         memory.failing.retain(|name, _| plan.nodes.iter().any(|node| node.node == *name));
         if writable && memory.rest.is_none_or(|rest| rest <= now) {
             plan.nodes.retain(|node| memory.failing.get(&node.node).is_none_or(|(_, again)| *again <= now));
@@ -97,8 +98,9 @@ impl Cluster {
 
     /// The plan, with what the status tells of it; none before the nodes were seen.
     fn plan(&self, in_force: &InForce, document: &DesiredCluster, now: Timestamp) -> Option<ClusterPlan> {
-        let live = self.store.live();
+        let mut live = self.store.live();
         live.last_seen?;
+        live.touched.clear();
         let mut plan = plan::diff(&self.name, document, &in_force.desired.vocabulary, &live.nodes);
         let losing = plan::nodes_that_lose_labels(&plan);
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
@@ -150,6 +152,7 @@ impl Cluster {
     /// Returns once the work under way is no longer to be done: another state, another holder, or the end.
     async fn superseded(&self) {
         let (mut desired, mut tenure) = (self.desired.clone(), self.tenure.subscribe());
+        desired.mark_unchanged();
         tokio::select! {
             () = self.stop.cancelled() => {}
             changed = desired.changed() => if changed.is_err() { pending().await },

@@ -1,6 +1,6 @@
 //! What the watches have shown of a cluster.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -24,6 +24,8 @@ pub(super) struct Store {
 pub(super) struct Live {
     /// Its nodes.
     pub(super) nodes: ObservedCluster,
+    /// Nodes that something happened to since the last plan was made.
+    pub(super) touched: HashSet<String>,
     /// When its API server last gave a sign of life; none before the nodes were listed.
     pub(super) last_seen: Option<Timestamp>,
     /// Its pods by namespace and name, or why they are not known.
@@ -33,7 +35,7 @@ pub(super) struct Live {
 impl Default for Live {
     fn default() -> Self {
         let pods = Err(Failure::new("the pods were not listed yet"));
-        Self { nodes: ObservedCluster::default(), last_seen: None, pods }
+        Self { nodes: ObservedCluster::default(), touched: HashSet::new(), last_seen: None, pods }
     }
 }
 
@@ -78,12 +80,14 @@ impl Store {
                     moves.joined = nodes.keys().filter(|name| !live.nodes.nodes.contains_key(*name)).cloned().collect();
                     moves.left = live.nodes.nodes.keys().filter(|name| !nodes.contains_key(*name)).cloned().collect();
                 }
+                live.touched.extend(nodes.keys().cloned());
                 live.nodes.nodes = nodes;
                 true
             }
             Seen::Changed(node) => {
                 let node = node.observed();
                 let name = node.name.clone();
+                live.touched.insert(name.clone());
                 match live.nodes.nodes.insert(name.clone(), node) {
                     Some(before) => !before.is_alike(&live.nodes.nodes[&name]),
                     None => {
@@ -93,6 +97,7 @@ impl Store {
                 }
             }
             Seen::Gone(node) => {
+                live.touched.insert(node.metadata.name.clone());
                 moves.left.extend(live.nodes.nodes.remove(&node.metadata.name).map(|node| node.name));
                 true
             }
@@ -132,11 +137,12 @@ impl Store {
         self.live().pods = Err(failure);
     }
 
-    /// Changes that were just written, before their watch event arrives.
+    /// Changes that were just written. Of nodes that something happened to since the plan was made, the watch knows better:
+    /// what it showed may have come after the write.
     pub(super) fn written<'c>(&self, changes: impl IntoIterator<Item = (&'c str, &'c Change)>) {
-        let mut live = self.live();
-        for (node, change) in changes {
-            let Some(node) = live.nodes.nodes.get_mut(node) else { continue };
+        let Live { nodes, touched, .. } = &mut *self.live();
+        for (node, change) in changes.into_iter().filter(|(node, _)| !touched.contains(*node)) {
+            let Some(node) = nodes.nodes.get_mut(node) else { continue };
             match &change.to {
                 Some(value) => node.labels.insert(change.key.clone(), value.clone()),
                 None => node.labels.remove(&change.key),

@@ -6,7 +6,6 @@ use jiff::SignedDuration;
 
 use super::cluster::Cluster;
 use super::reconcile::{Memory, written};
-use crate::adapters::kube::Events;
 use crate::engine::{ClusterOutcome, InForce};
 use crate::model::notice::{NoticeKind, Severity};
 use crate::model::{Guard, Mode};
@@ -145,11 +144,10 @@ impl Cluster {
     /// Writes Events, besides the work.
     fn event(&self, told: Vec<(String, &'static str, String, bool)>) {
         let Some(cluster) = self.link.borrow().clone() else { return };
-        let (events, metrics) = (Events::new(&cluster, &self.daemon.identity), self.daemon.metrics.clone());
-        let name = self.name.clone();
+        let (name, metrics) = (self.name.clone(), self.daemon.metrics.clone());
         self.daemon.background.spawn(async move {
             for (node, reason, note, warning) in told {
-                if let Err(error) = events.tell(&node, reason, note, warning).await {
+                if let Err(error) = cluster.event(&node, reason, &note, warning).await {
                     metrics.event_failed(&name);
                     tracing::debug!(cluster = name, node, "the Event was not written: {error}");
                     return; // the next ones would fail alike; an Event is never worth a retry

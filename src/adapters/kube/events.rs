@@ -1,47 +1,50 @@
 //! Kubernetes Events on nodes, so that `kubectl describe node` tells what drover did.
+//!
+//! Written as kubelets write theirs. The recorder of kube's runtime speaks events.k8s.io, where API servers before 1.21
+//! take no Event on a node that kubectl would find.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 
 use super::call::call_error;
 use super::{CallError, KubeCluster};
+use crate::adapters::clock;
 
-/// Writes Events about the nodes of a cluster.
-#[derive(Clone)]
-pub struct Events {
-    recorder: Recorder,
-}
+/// The namespace of Events on what has no namespace.
+const NAMESPACE: &str = "default";
+/// The API server takes at most 1 kB.
+const LONGEST: usize = 1000;
 
-impl Events {
-    /// Events that name this process as their reporter.
-    pub fn new(cluster: &KubeCluster, identity: &str) -> Self {
-        let reporter = Reporter { controller: "drover".into(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(cluster.client.clone(), reporter) }
-    }
-
+impl KubeCluster {
     /// Tells something about a node. `reason` is one word in CamelCase; a warning is for a person to look into.
-    pub async fn tell(&self, node: &str, reason: &str, note: String, warning: bool) -> Result<(), CallError> {
-        /// The API server takes at most 1 kB.
-        const LONGEST: usize = 1000;
-        let note = note.chars().scan(0, |bytes, c| {
-            *bytes += c.len_utf8();
-            (*bytes <= LONGEST).then_some(c)
-        });
+    pub async fn event(&self, node: &str, reason: &str, note: &str, warning: bool) -> Result<(), CallError> {
+        let now = clock::now();
+        let short = note.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
         let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason: reason.to_owned(),
-            note: Some(note.collect()),
-            action: "Reconcile".into(),
-            secondary: None,
+            metadata: ObjectMeta {
+                name: Some(format!("{node}.{:x}", now.as_nanosecond())),
+                namespace: Some(NAMESPACE.into()),
+                ..ObjectMeta::default()
+            },
+            // Of nodes, kubelets and kubectl take the name for the uid.
+            involved_object: ObjectReference {
+                kind: Some("Node".into()),
+                name: Some(node.to_owned()),
+                uid: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+            reason: Some(reason.to_owned()),
+            message: Some(note[..short.unwrap_or(0)].to_owned()),
+            type_: Some(if warning { "Warning" } else { "Normal" }.into()),
+            source: Some(EventSource { component: Some("drover".into()), host: None }),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            ..Event::default()
         };
-        // Of nodes, kubelets and kubectl take the name for the uid.
-        let regarding = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Node".into()),
-            name: Some(node.to_owned()),
-            uid: Some(node.to_owned()),
-            ..ObjectReference::default()
-        };
-        self.recorder.publish(&event, &regarding).await.map_err(|error| call_error(&error))
+        let api = Api::<Event>::namespaced(self.client.clone(), NAMESPACE);
+        api.create(&PostParams::default(), &event).await.map(drop).map_err(|error| call_error(&error))
     }
 }

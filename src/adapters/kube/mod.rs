@@ -15,7 +15,6 @@ use http::Request;
 use serde::de::DeserializeOwned;
 
 pub use call::CallError;
-pub use events::Events;
 pub use lease::{Fence, Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
 pub use watch::{Seen, Watched, Watcher};

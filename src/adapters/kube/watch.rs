@@ -145,6 +145,7 @@ impl<T: Watched> Watcher<T> {
         let opened = timeout(cluster.timeout, cluster.client.request_events::<T>(request)).await;
         let events = opened.map_err(|_| CallError::TimedOut)?.map_err(|error| call_error(&error))?;
         let mut events = Box::pin(events);
+        tracing::debug!(cluster = cluster.name, "watching {} from {version}", T::WHAT);
         loop {
             let event = tokio::time::timeout_at(ends, events.next()).await.map_err(|_| CallError::TimedOut)?;
             let (seen, version) = match event.transpose().map_err(|error| call_error(&error))? {

@@ -1,20 +1,12 @@
 //! What the daemon's tests share.
 
-use std::sync::OnceLock;
-
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, MERGE_PATCH, Role};
 use crate::support::daemon::{Daemon, soon};
 use crate::support::state::State;
 
-/// The cluster of tests that leave its API server alone. Each has a Lease namespace, and nodes with a prefix, of its own.
-pub(super) fn shared() -> &'static ControlPlane {
-    static SHARED: OnceLock<ControlPlane> = OnceLock::new();
-    SHARED.get_or_init(|| ControlPlane::start_named("daemons"))
-}
-
-/// The connection of a Cluster document. As admin: Leases of many tests share one cluster, in namespaces of their own.
+/// The connection of a Cluster document.
 pub(super) fn connection(plane: &ControlPlane, role: Role) -> String {
     format!("{{kubeconfig: {}}}", plane.kubeconfig(role).display())
 }

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A daemon that serves on a port of its own.
 pub(crate) struct Daemon {
-    running: Running,
+    running: Option<Running>,
     address: String,
 }
 
@@ -38,7 +38,7 @@ impl Daemon {
         let said = running.said();
         let address = said.split("address=\"").nth(1).and_then(|rest| rest.split('"').next());
         let address = address.unwrap_or_else(|| panic!("no address in {said}")).to_owned();
-        Self { running, address }
+        Self { running: Some(running), address }
     }
 
     /// Where it serves.
@@ -85,32 +85,47 @@ impl Daemon {
 
     /// Its log so far.
     pub(crate) fn said(&self) -> String {
-        self.running.said()
+        self.running().said()
     }
 
     /// Sends a signal, such as `KILL`, `STOP`, `CONT` or `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
-        self.running.signal(signal);
+        self.running().signal(signal);
     }
 
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
-        self.running.id()
+        self.running().id()
     }
 
     /// Asks it to end, and waits for that.
     pub(crate) fn stop(self) -> Ran {
         self.signal("TERM");
-        self.running.end()
+        self.end()
     }
 
     /// Waits for its end.
-    pub(crate) fn end(self) -> Ran {
-        self.running.end()
+    pub(crate) fn end(mut self) -> Ran {
+        self.running.take().expect("it ends once").end()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs until it ends")
     }
 }
 
 /// Waits until something holds, with a word on what was waited for.
 pub(crate) fn soon(what: &str, is_so: impl Fn() -> bool) {
     eventually(what, SOON, || if is_so() { Ok(()) } else { Err("it never did".to_owned()) });
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.running.is_some() {
+            let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
+            let status =
+                agent.get(format!("{}/status", self.url())).call().map(|mut answer| answer.body_mut().read_to_string());
+            eprintln!("the daemon said:\n{}\nits status: {status:?}", self.said());
+        }
+    }
 }
