@@ -303,6 +303,20 @@ impl Pgp {
         self.says(SignatureType::Key, BORN, SubpacketData::KeyExpirationTime(Duration::from_secs(seconds)))
     }
 
+    /// Binds the first subkey anew: to sign or not, and with its own word for it or without.
+    fn rebound(mut self, sign: bool, binds_back: bool) -> Self {
+        let key = &self.secret.primary_key;
+        let subkey = &mut self.public.public_subkeys[0];
+        let back = subkey.signatures[0].embedded_signature().cloned().expect("a signature");
+        let mut config = config(key, SignatureType::SubkeyBinding, HashAlgorithm::Sha256, BORN, Some(flags(sign)));
+        let back =
+            binds_back.then(|| Subpacket::regular(SubpacketData::EmbeddedSignature(back.into())).expect("a part"));
+        config.hashed_subpackets.extend(back);
+        let bound = config.sign_subkey_binding(key, &self.public.primary_key, &Password::empty(), &subkey.key);
+        subkey.signatures = vec![bound.expect("a signature")];
+        self
+    }
+
     /// Revokes the subkey that may sign.
     fn revoked_subkey(mut self) -> Self {
         let key = &self.secret.primary_key;
@@ -337,6 +351,12 @@ fn pgp_signed(key: &impl SigningKey, digest: HashAlgorithm, at: u32) -> impl Fn(
     }
 }
 
+fn flags(sign: bool) -> SubpacketData {
+    let mut flags = KeyFlags::default();
+    flags.set_sign(sign);
+    SubpacketData::KeyFlags(flags)
+}
+
 fn armored(key: &SignedPublicKey) -> String {
     key.to_armored_string(ArmorOptions::default()).expect("text")
 }
@@ -344,12 +364,6 @@ fn armored(key: &SignedPublicKey) -> String {
 #[test]
 fn openpgp_keys_may_sign_while_they_are_valid() {
     use RevocationCode::{KeyCompromised, KeyRetired, NoReason};
-    let flags = |sign: bool| {
-        let mut flags = KeyFlags::default();
-        flags.set_certify(true);
-        flags.set_sign(sign);
-        SubpacketData::KeyFlags(flags)
-    };
     let dated = "2023-11-24T22:13:20Z";
     for (what, key, says) in [
         ("as it was made", Pgp::new(true), None),
@@ -424,17 +438,39 @@ fn openpgp_subkeys_may_sign_where_the_key_bound_them_to() {
     assert!(said.contains("which signed it, is revoked since"), "{said}");
     let said = verdict(&Pgp::new(false).revoked_subkey(), 0);
     assert!(said.contains("which signed it, is revoked since 2023-11-23"), "{said}");
+    let rebound = |sign, binds_back| verdict(&Pgp::new(false).rebound(sign, binds_back), 0);
+    assert!(rebound(true, true).starts_with("the OpenPGP key "));
+    for (sign, binds_back) in [(true, false), (false, true)] {
+        let said = rebound(sign, binds_back);
+        assert!(said.ends_with("which signed it, may not sign"), "{said}");
+    }
     // Somebody else's subkey under Ann's key.
     let (mut ann, eve) = (Pgp::new(false), Pgp::new(false));
     ann.public.public_subkeys = eve.public.public_subkeys.clone();
     ann.secret.secret_subkeys = eve.secret.secret_subkeys.clone();
     let said = verdict(&ann, 0);
     assert!(said.ends_with("which signed it, is not bound to the key that it came with"), "{said}");
-    // A key whose own signatures were taken away says nothing of what it is for.
-    let mut bare = Pgp::new(true);
-    bare.public.details.users.clear();
-    let said = verdict(&bare, 0);
-    assert!(said.contains("which signed it, has no signature of its own"), "{said}");
+}
+
+#[test]
+fn what_others_say_of_an_openpgp_key_does_not_count() {
+    let verdict = |key: &Pgp| {
+        let signed = Signed::new();
+        signed.allow("openpgp", armored(&key.public));
+        signed.commit(BORN, pgp_signed(&key.secret.primary_key, HashAlgorithm::Sha512, BORN + 10 * DAY));
+        signed.verdict()
+    };
+    let mut ann = Pgp::new(true);
+    ann.public.details.direct_signatures = Pgp::new(true).lasts(DAY).public.details.direct_signatures;
+    let revoked = Pgp::new(true).revoked(BORN, RevocationCode::KeyCompromised);
+    ann.public.details.revocation_signatures = revoked.public.details.revocation_signatures;
+    assert!(verdict(&ann).starts_with("the OpenPGP key "));
+    // Nor is a key good for anything that says nothing itself.
+    for users in [Vec::new(), revoked.public.details.users] {
+        ann.public.details.users = users;
+        let said = verdict(&ann);
+        assert!(said.contains("which signed it, has no signature of its own"), "{said}");
+    }
 }
 
 #[test]
