@@ -1,6 +1,7 @@
 //! One pass: load the state, observe the clusters, plan, guard, apply.
 //!
-//! The pass is the same for every command.
+//! The pass is the same for every command. What a daemon's passes begin from is followed: `follow` says which revision is
+//! in force.
 
 pub mod apply;
 pub mod follow;

@@ -1,10 +1,12 @@
-//! State in git: working directories, revisions, real ssh and https servers, copies that follow a server, blame, diff.
+//! State in git: working directories, revisions, real ssh and https servers, copies that follow a server, blame, diff,
+//! what is in force, signatures.
 
 mod blame;
 mod diff;
 mod follow;
 mod following;
 mod https;
+mod openpgp;
 mod polling;
 mod revisions;
 mod servers;

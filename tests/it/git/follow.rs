@@ -332,13 +332,15 @@ fn what_is_in_force_outlives_its_branch_and_its_repository() {
 #[test]
 fn a_folder_is_followed_as_it_is_worked_on() {
     let state = fleet();
+    fs::rename(state.path("state/live.yaml"), state.path("state/live.dump")).expect("a file");
+    state.cluster("prod", "{file: live.dump}");
     let mut follower = Follower::new(StateSource::Folder(state.path("state")), FollowOptions::default());
     let now = |follower: &mut Follower| sync(follower).expect("it can look");
     assert!(now(&mut follower).changed);
     assert!(!now(&mut follower).changed);
     let in_force = follower.in_force().expect("a state");
     assert_eq!((in_force.root.as_deref(), in_force.revision.dirty), (Some(state.path("state").as_path()), true));
-    assert_eq!(in_force.dumps["live.yaml"], Ok(live(&["n1", "n2"])));
+    assert_eq!(in_force.dumps["live.dump"], Ok(live(&["n1", "n2"])));
 
     state.node("prod", "n1", "{devices: {gpu: T4}}");
     assert!(now(&mut follower).changed);
@@ -350,15 +352,31 @@ fn a_folder_is_followed_as_it_is_worked_on() {
     state.node("prod", "n1", "{devices: {gpu: T4}}");
     assert!(!now(&mut follower).changed, "back to what is in force");
 
-    state.write("state/live.yaml", live(&["n1"]));
+    state.write("state/live.dump", live(&["n1"]));
     assert!(now(&mut follower).changed, "a dump is part of what is in force");
-    fs::remove_file(state.path("state/live.yaml")).expect("a file");
+    fs::remove_file(state.path("state/live.dump")).expect("a file");
     assert!(now(&mut follower).changed);
-    let unread = follower.in_force().expect("a state").dumps["live.yaml"].clone().expect_err("it is gone");
-    assert!(unread.to_string().contains("live.yaml"), "{unread}");
+    let unread = follower.in_force().expect("a state").dumps["live.dump"].clone().expect_err("it is gone");
+    assert!(unread.to_string().contains("live.dump"), "{unread}");
     fs::remove_dir_all(state.path("state")).expect("a folder");
     assert!(sync(&mut follower).is_err());
     assert_eq!(gpu(&follower), "T4");
+}
+
+#[test]
+fn what_cannot_be_read_is_no_verdict() {
+    let mut branch = Branch::new(FollowOptions::default());
+    let first = branch.git(&["rev-parse", "HEAD"]);
+    branch.looks(&first, &[]);
+    let two = branch.good("T4");
+    let blob = branch.git(&["rev-parse", "HEAD:state/nodes/prod/n1.yaml"]);
+    let file = branch.state.path(&format!(".git/objects/{}/{}", &blob[..2], &blob[2..]));
+    fs::rename(&file, branch.state.path("aside")).expect("a file");
+    let error = sync(&mut branch.follower).expect_err("a file is lost").to_string();
+    assert!(error.contains(&format!("commit {two}: nodes/prod/n1.yaml cannot be read")), "{error}");
+    assert_eq!(commit(&branch.follower), first);
+    fs::rename(branch.state.path("aside"), &file).expect("a file");
+    branch.looks(&two, &[]);
 }
 
 #[test]
