@@ -66,6 +66,10 @@ impl Ui {
             Failure::caused(format!("{filter:?} is no level and no filter of the log"), &error)
                 .hint("write for example info, or drover=debug,kube=warn")
         })?;
+        // At its lowest level ureq logs addresses, and that of a notification is a secret.
+        let filter = filter.add_directive("ureq=info".parse().map_err(|error| {
+            Failure::caused("cannot begin to log", &error)
+        })?);
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
         let colours = self.color != ColorChoice::Never && io::stderr().is_terminal();
         let set = match format {

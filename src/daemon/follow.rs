@@ -198,6 +198,9 @@ impl Source {
         }
         let (true, Some(state)) = (synced.changed, now) else { return };
         tracing::info!(revision = state.revision.short(), source = state.revision.source, "in force");
+        for warning in &state.warnings {
+            tracing::warn!("{}:{}: {}", warning.file, warning.line, warning.message);
+        }
         let title = format!("revision {} is in force", state.revision.short());
         if synced.refused.is_empty() {
             daemon.resolve(NoticeKind::RevisionRefused, None, "", title.clone());

@@ -1,5 +1,6 @@
 //! `drover run` against real API servers and real git remotes.
 
+mod churn;
 mod following;
 mod healing;
 mod support;
