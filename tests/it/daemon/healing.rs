@@ -90,3 +90,25 @@ fn an_observed_cluster_is_reported_and_never_written() {
     daemon.comes_to("it drifts", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 1);
     assert_eq!(label(&plane, "watch-1", "org").as_deref(), Some("rec"));
 }
+
+#[test]
+fn a_kubelet_that_joins_finds_its_labels_at_once_and_its_heartbeats_change_nothing() {
+    let plane = ControlPlane::start_named("joined");
+    let followed = Followed::of(&plane);
+    followed.state.node("prod", "hollow-1", "{group: ads, workloads: [train]}").commit("to come");
+    let daemon = followed.run(&[]);
+    let status = daemon.comes_to("it waits for the node", |status| status["clusters"]["prod"]["nodes"]["absent"] == 1);
+    assert_eq!(status["clusters"]["prod"]["nodes"]["drifting"], 0);
+
+    let kubelet = plane.hollow_kubelet("hollow-1");
+    soon("the node is there", || plane.kubectl(["get", "nodes", "-o", "name"]).contains("hollow-1"));
+    carries(&plane, "hollow-1", "org", Some("ads"));
+    soon("the node is ready", || plane.kubectl(["get", "nodes"]).contains(" Ready "));
+    daemon.comes_to("nothing is left to do", |status| {
+        status["clusters"]["prod"]["nodes"] == json!({"managed": 1, "drifting": 0, "absent": 0, "unmanaged": 0})
+    });
+    assert_eq!(label(&plane, "hollow-1", "train").as_deref(), Some("true"));
+    let written = daemon.metric("drover_label_changes_total{cluster=\"prod\",kind=\"written\"}");
+    assert_eq!(written, Some(2.0), "each label once, whatever the kubelet says meanwhile");
+    drop(kubelet);
+}

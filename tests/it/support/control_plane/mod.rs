@@ -2,6 +2,7 @@
 
 mod access;
 mod http;
+mod kubelet;
 mod objects;
 mod process;
 
