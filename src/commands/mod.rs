@@ -72,7 +72,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Import(import::ImportArgs),
