@@ -2,4 +2,5 @@
 
 mod following;
 mod healing;
+mod outage;
 mod support;
