@@ -1,61 +1,95 @@
-//! One cluster under the daemon's care: its connection, watches, Lease and reconciler, side by side. Nothing here waits
-//! for another cluster.
+//! One cluster through one connection: its watches, Lease and reconciler, side by side. Nothing here waits for another
+//! cluster.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
+use super::connection::{Connected, Keeper};
+use super::reconcile::Memory;
 use super::store::{Moves, Store};
 use super::tenure::May;
 use crate::adapters::clock;
-use crate::adapters::kube::{Lease, LeaseTimes};
+use crate::adapters::kube::{KubeCluster, Lease, LeaseTimes};
 use crate::engine::InForce;
-use crate::error::Failure;
+use crate::engine::pass::Live;
+use crate::model::DesiredCluster;
 use crate::model::notice::{NoticeKind, Severity};
-
-use super::connection::Link;
+use crate::report::TenureReport;
 
 /// A cluster, and what its tasks share.
 pub(super) struct Cluster {
     pub(super) name: String,
     pub(super) daemon: Arc<Daemon>,
     pub(super) desired: watch::Receiver<Arc<InForce>>,
+    pub(super) connected: Connected,
     pub(super) store: Store,
-    pub(super) link: Link,
     pub(super) tenure: watch::Sender<May>,
+    /// Something failed that a change of the connection's files may mend.
+    pub(super) look_again: Notify,
     pub(super) stop: CancellationToken,
 }
 
 impl Cluster {
-    pub(super) fn new(
-        name: &str,
-        daemon: Arc<Daemon>,
-        desired: watch::Receiver<Arc<InForce>>,
-        stop: CancellationToken,
-    ) -> Self {
-        let (link, tenure) = (watch::Sender::new(None), watch::Sender::new(May::default()));
-        Self { name: name.to_owned(), daemon, desired, store: Store::default(), link, tenure, stop }
+    pub(super) fn new(keeper: &Keeper, connected: Connected, stop: CancellationToken) -> Self {
+        Self {
+            name: keeper.name.clone(),
+            daemon: keeper.daemon.clone(),
+            desired: keeper.desired.clone(),
+            connected,
+            store: Store::default(),
+            tenure: watch::Sender::new(May::default()),
+            look_again: Notify::new(),
+            stop,
+        }
     }
 
     /// Keeps the cluster as the state says until it is told to stop; then finishes what is under way and gives the
     /// Lease back.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self, memory: &mut Memory) {
+        // What failed through another connection says nothing of this one.
+        self.daemon.board.cluster(&self.name, |report| {
+            report.failures.clear();
+            report.last_seen = None;
+            report.tenure = TenureReport::Unknown;
+        });
+        match &self.connected.live {
+            Live::Dump(dump) => {
+                self.is_still_connected();
+                self.may(May::Watch, TenureReport::Observer);
+                self.store.set(dump.nodes.clone(), dump.pods.clone(), self.now());
+                self.reconcile(memory, None).await;
+            }
+            Live::Kube(kube) => self.follow(kube, memory).await,
+        }
+    }
+
+    async fn follow(&self, kube: &KubeCluster, memory: &mut Memory) {
         let settings = &self.daemon.settings;
-        let mut lease = Lease::new(&settings.lease_namespace, &self.daemon.identity, LeaseTimes::of(settings.lease));
-        let fence = lease.fence();
+        // Two documents can lead to one cluster: only one of them may have it.
+        let identity = format!("{}/{}", self.daemon.identity, self.name);
+        let mut lease = Lease::new(&settings.lease_namespace, &identity, LeaseTimes::of(settings.lease));
+        let fenced = kube.clone().fenced(lease.fence());
         let following = async {
-            tokio::join!(self.keep_connection(), self.watch_nodes(), self.watch_pods(), self.keep_tenure(&mut lease))
+            tokio::join!(self.watch_nodes(kube), self.watch_pods(kube), self.keep_tenure(kube, &mut lease))
         };
         // The reconciler ends by itself, so that no write is cut off; the Lease is renewed until then.
         tokio::select! {
-            () = self.reconcile(fence) => {}
+            () = self.reconcile(memory, Some(&fenced)) => {}
             _ = following => {}
         }
-        self.give_back(&mut lease).await;
-        self.daemon.board.forget(&self.name);
+        self.give_back(kube, &mut lease).await;
+    }
+
+    /// The connection is made of what it should be made of. A dump gives no other sign of life.
+    pub(super) fn is_still_connected(&self) {
+        self.daemon.works(&self.name, "connection");
+        if matches!(self.connected.live, Live::Dump(_)) {
+            self.seen(self.now());
+        }
     }
 
     /// The state to make true.
@@ -63,28 +97,14 @@ impl Cluster {
         self.desired.borrow().clone()
     }
 
-    /// The cluster answered.
-    pub(super) fn reachable(&self, now: Timestamp) {
-        let mut was_away = false;
-        self.daemon.board.cluster(&self.name, |report| {
-            report.last_seen = Some(now);
-            was_away = report.failure.take().is_some();
-        });
-        if was_away {
-            tracing::info!(cluster = self.name, "reachable again");
-            let title = format!("{} can be reached again", self.name);
-            self.daemon.resolve(NoticeKind::ClusterUnreachable, Some(&self.name), "", title);
-        }
+    /// The cluster gave a sign of life.
+    pub(super) fn seen(&self, now: Timestamp) {
+        self.daemon.board.cluster(&self.name, |report| report.last_seen = Some(now));
     }
 
-    /// The cluster did not answer.
-    pub(super) fn unreachable(&self, failure: &Failure) {
-        tracing::warn!(cluster = self.name, "cannot be followed: {failure}");
-        let why = failure.to_string();
-        let title = format!("{} cannot be followed", self.name);
-        let lines = [Some(why.as_str()), failure.advice()].into_iter().flatten().map(str::to_owned).collect();
-        self.daemon.tell(NoticeKind::ClusterUnreachable, Some(&self.name), "", title, lines, Severity::Critical);
-        self.daemon.board.cluster(&self.name, |report| report.failure = Some(why));
+    /// Whether this is the connection that the state asks for: nothing is planned or written through any other.
+    pub(super) fn is_reached_as(&self, document: &DesiredCluster) -> bool {
+        document.spec.connection == self.connected.connection
     }
 
     /// Nodes joined or left.

@@ -70,7 +70,12 @@ pub(super) async fn run(
     };
     let mut backoff = Backoff::new();
     loop {
-        let wait = match source.look().await? {
+        // Whoever waits for a silent server must not wait for the end as well.
+        let looked = tokio::select! {
+            looked = source.look() => looked?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let wait = match looked {
             true => {
                 backoff.went_well();
                 settings.poll
@@ -178,6 +183,10 @@ impl Source {
         let now = self.follower.as_ref().and_then(Follower::in_force);
         let refused: Vec<String> = synced.refused.iter().map(ToString::to_string).collect();
         let mut before = Vec::new();
+        // A cluster that nobody has looked at yet is not ready, whatever is in force.
+        for name in now.iter().flat_map(|state| state.desired.clusters.keys()) {
+            daemon.board.cluster(name.as_str(), |_| {});
+        }
         daemon.board.sync(|sync| {
             sync.last_success = Some(clock::now());
             sync.failure = None;

@@ -158,7 +158,7 @@ fn standing(status: &DaemonStatus) -> Registry {
         fights.get_or_create(&of).set(cluster.fights.len() as i64);
         failing.get_or_create(&of).set(cluster.failing.len() as i64);
         seen.get_or_create(&of).set(age(cluster.last_seen));
-        followed.get_or_create(&of).set(cluster.failure.is_none().into());
+        followed.get_or_create(&of).set(cluster.failures.is_empty().into());
         holder.get_or_create(&of).set((cluster.tenure == TenureReport::Holder).into());
     }
     registry.register("nodes", "Nodes by how they stand", nodes);

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,7 +39,7 @@ use crate::error::Failure;
 use crate::model::notice::{Notice, NoticeKind, Severity};
 use crate::plan::FightLimits;
 use crate::report::Freshness;
-use cluster::Cluster;
+use connection::Keeper;
 use follow::Follow;
 use notices::Notices;
 
@@ -149,24 +149,25 @@ impl Daemon {
         };
         let Some(first) = first else { return Ok(()) };
         let (state, desired) = watch::channel(first);
-        let (mut running, mut tasks) = (BTreeMap::new(), JoinSet::new());
+        let (mut running, mut tasks) = (BTreeMap::<String, CancellationToken>::new(), JoinSet::new());
         loop {
             let in_force = state.borrow().clone();
             self.notices.update_targets(in_force.desired.fleet.notifications.clone());
             let clusters = &in_force.desired.clusters;
-            running.retain(|name: &String, stop: &mut CancellationToken| {
-                let stays = clusters.contains_key(name.as_str());
-                if !stays {
-                    tracing::info!(cluster = name, "no longer part of the state");
-                    stop.cancel();
-                }
-                stays
-            });
+            for (name, stop) in running.iter().filter(|(name, _)| !clusters.contains_key(name.as_str())) {
+                tracing::info!(cluster = name, "no longer part of the state");
+                stop.cancel();
+            }
             for name in clusters.keys().map(ToString::to_string) {
+                // One that left and came back begins anew once nothing of it is under way any more.
                 running.entry(name.clone()).or_insert_with(|| {
-                    let stop = stop.child_token();
-                    let cluster = Cluster::new(&name, self.clone(), desired.clone(), stop.clone());
-                    tasks.spawn(cluster.run());
+                    self.board.cluster(&name, |_| {}); // not ready before it was seen
+                    let (daemon, desired, stop) = (self.clone(), desired.clone(), stop.child_token());
+                    let keeper = Keeper { name: name.clone(), daemon, desired, stop: stop.clone() };
+                    tasks.spawn(async {
+                        keeper.run().await;
+                        name
+                    });
                     stop
                 });
             }
@@ -175,18 +176,50 @@ impl Daemon {
                     (Ok(()), Some(next)) => { state.send_replace(next); }
                     _ => break,
                 },
-                Some(Err(error)) = tasks.join_next(), if !tasks.is_empty() => {
+                Some(ended) = tasks.join_next() => {
+                    let name = ended.map_err(|error| ended_badly(&error))?;
                     // A cluster that nobody looks after would be green and stale.
-                    return Err(Failure::caused("a task of the daemon ended in a way that it must not", &error));
+                    if !running.remove(&name).is_some_and(|stop| stop.is_cancelled()) {
+                        return Err(Failure::new(format!("nobody looks after the cluster {name} any more")));
+                    }
+                    self.board.forget(&name);
                 }
                 () = stop.cancelled() => break,
             }
         }
         stop.cancel();
         while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|error| Failure::caused("a task of the daemon ended in a way that it must not", &error))?;
+            ended.map_err(|error| ended_badly(&error))?;
         }
         Ok(())
+    }
+
+    /// A part of what follows a cluster fails: it is told once, and again when it fails for another reason.
+    pub(crate) fn fails(&self, cluster: &str, what: &str, failure: &Failure) {
+        let why = match failure.advice() {
+            Some(advice) => format!("{failure} ({advice})"),
+            None => failure.to_string(),
+        };
+        let mut before = None;
+        self.board.cluster(cluster, |report| before = report.failures.insert(what.to_owned(), why.clone()));
+        if before.as_ref() == Some(&why) {
+            tracing::debug!(cluster, what, "still fails: {why}");
+            return;
+        }
+        tracing::warn!(cluster, what, "cannot be followed: {why}");
+        let title = format!("{cluster} cannot be followed: {what}");
+        self.tell(NoticeKind::ClusterUnreachable, Some(cluster), what, title, vec![why], Severity::Critical);
+    }
+
+    /// A part of what follows a cluster works.
+    pub(crate) fn works(&self, cluster: &str, what: &str) {
+        let mut before = None;
+        self.board.cluster(cluster, |report| before = report.failures.remove(what));
+        if before.is_some() {
+            tracing::info!(cluster, what, "followed again");
+            let title = format!("{cluster} is followed again: {what}");
+            self.resolve(NoticeKind::ClusterUnreachable, Some(cluster), what, title);
+        }
     }
 
     /// Tells people something.
@@ -206,6 +239,10 @@ impl Daemon {
     pub(crate) fn resolve(&self, kind: NoticeKind, cluster: Option<&str>, subject: &str, title: String) {
         self.notices.tell(notice(kind, cluster, subject, title, Vec::new(), Severity::Info, true));
     }
+}
+
+fn ended_badly(error: &JoinError) -> Failure {
+    Failure::caused("a task of the daemon ended in a way that it must not", error)
 }
 
 fn notice(

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::telling::Told;
 use super::tenure::May;
 use crate::adapters::clock;
-use crate::adapters::kube::Fence;
+use crate::adapters::kube::KubeCluster;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
 use crate::model::{DesiredCluster, Guard, Mode};
 use crate::plan::window::{Opening, opening};
-use crate::plan::{self, ClusterPlan, Fights};
+use crate::plan::{self, ClusterPlan, FightLimits, Fights};
 use crate::report::NodeCounts;
 
 /// How long further changes are waited for, so that a burst of them is one pass.
@@ -30,14 +31,32 @@ const NAMED: usize = 100;
 pub(super) struct Memory {
     fights: Fights,
     /// Nodes that could not be written, and when they are tried again.
-    failing: BTreeMap<String, (Backoff, Timestamp)>,
+    failing: BTreeMap<String, (Backoff, Instant)>,
     /// The whole cluster could not be written.
     backoff: Backoff,
-    rest: Option<Timestamp>,
+    rest: Option<Instant>,
     pub(super) told: Told,
 }
 
+/// When another pass is worth it, if nothing happens before: at a time of day, or after so long by the steady clock, so
+/// that no clock that is set makes drover try without end, or never again.
+#[derive(Debug, Default)]
+struct Wake {
+    at: Option<Timestamp>,
+    retry: Option<Instant>,
+}
+
 impl Memory {
+    pub(super) fn new(fights: FightLimits) -> Self {
+        Self {
+            fights: Fights::new(fights),
+            failing: BTreeMap::new(),
+            backoff: Backoff::new(),
+            rest: None,
+            told: Told::default(),
+        }
+    }
+
     /// Whether a node could not be written when it was last tried.
     pub(super) fn is_failing(&self, node: &str) -> bool {
         self.failing.contains_key(node)
@@ -46,16 +65,9 @@ impl Memory {
 
 impl Cluster {
     /// Keeps the cluster as the state says until it is told to stop.
-    pub(super) async fn reconcile(&self, fence: Arc<Fence>) {
-        let mut memory = Memory {
-            fights: Fights::new(self.daemon.settings.fights),
-            failing: BTreeMap::new(),
-            backoff: Backoff::new(),
-            rest: None,
-            told: Told::default(),
-        };
+    pub(super) async fn reconcile(&self, memory: &mut Memory, kube: Option<&KubeCluster>) {
         let (mut desired, mut tenure) = (self.desired.clone(), self.tenure.subscribe());
-        let mut wake = None;
+        let mut wake = Wake::default();
         loop {
             tokio::select! {
                 biased;
@@ -63,16 +75,20 @@ impl Cluster {
                 () = self.store.changed.notified() => tokio::time::sleep(GATHER).await,
                 _ = desired.changed() => {}
                 _ = tenure.changed() => {}
-                () = clock::until(wake) => {}
+                () = clock::until(wake.at) => {}
+                () = retry(wake.retry) => {}
             }
-            wake = self.pass(&mut memory, &fence).await;
+            wake = self.pass(memory, kube).await.unwrap_or_default();
         }
     }
 
     /// One pass. Returns when the next one is due, if nothing happens before.
-    async fn pass(&self, memory: &mut Memory, fence: &Arc<Fence>) -> Option<Timestamp> {
-        let (now, in_force) = (self.now(), self.in_force());
+    async fn pass(&self, memory: &mut Memory, kube: Option<&KubeCluster>) -> Option<Wake> {
+        let (now, begun, in_force) = (self.now(), Instant::now(), self.in_force());
         let document = in_force.desired.clusters.get(self.name.as_str())?;
+        if !self.is_reached_as(document) {
+            return None; // another connection is being made
+        }
         let mut plan = self.plan(&in_force, document, now)?;
         if plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_none() {
             let begun = memory.fights.hold_back(&mut plan, now);
@@ -86,14 +102,15 @@ impl Cluster {
             && may == May::Write(in_force.revision.commit.clone());
         tracing::debug!(cluster = self.name, nodes = plan.nodes.len(), writable, ?may, "pass");
         memory.failing.retain(|name, _| plan.nodes.iter().any(|node| node.node == *name));
-        if writable && memory.rest.is_none_or(|rest| rest <= now) {
-            plan.nodes.retain(|node| memory.failing.get(&node.node).is_none_or(|(_, again)| *again <= now));
+        if let Some(kube) = kube.filter(|_| writable && memory.rest.is_none_or(|rest| rest <= begun)) {
+            plan.nodes.retain(|node| memory.failing.get(&node.node).is_none_or(|(_, again)| *again <= begun));
             if !plan.nodes.is_empty() {
-                self.apply(memory, &in_force, &plan, fence).await;
+                self.apply(memory, &in_force, &plan, kube).await;
             }
         }
         memory.fights.forget_old(now);
-        self.next(memory, document, self.now())
+        // What becomes due while the pass goes on was not due for it.
+        Some(self.next(memory, document, now, begun))
     }
 
     /// The plan, with what the status tells of it; none before the nodes were seen.
@@ -109,14 +126,12 @@ impl Cluster {
         Some(plan)
     }
 
-    async fn apply(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, fence: &Arc<Fence>) {
-        let Some(cluster) = self.link.borrow().clone() else { return };
-        let cluster = cluster.fenced(fence.clone());
+    async fn apply(&self, memory: &mut Memory, in_force: &Arc<InForce>, plan: &ClusterPlan, kube: &KubeCluster) {
         let begun = self.now();
         let stop = AtomicBool::new(false);
-        let applying = apply_cluster(plan, &cluster, self.daemon.settings.parallel, &stop, &());
+        let applying = apply_cluster(plan, kube, self.daemon.settings.parallel, &stop, &());
         tokio::pin!(applying);
-        let superseded = self.superseded();
+        let superseded = self.superseded(in_force);
         tokio::pin!(superseded);
         let outcome = loop {
             tokio::select! {
@@ -124,15 +139,15 @@ impl Cluster {
                 () = &mut superseded, if !stop.load(Ordering::Relaxed) => stop.store(true, Ordering::Relaxed),
             }
         };
-        let now = self.now();
+        let (now, done) = (self.now(), Instant::now());
         self.store.written(written(plan, &outcome));
         for (node, change) in written(plan, &outcome) {
             memory.fights.applied(node, change, now);
             memory.failing.remove(node);
         }
         for failed in &outcome.failed {
-            let (backoff, again) = memory.failing.entry(failed.node.clone()).or_insert((Backoff::new(), now));
-            *again = after(now, backoff.failed());
+            let (backoff, again) = memory.failing.entry(failed.node.clone()).or_insert((Backoff::new(), done));
+            *again = done + backoff.failed();
         }
         // What was neither interrupted nor done failed for a reason that all nodes share.
         memory.rest = match outcome.not_done.is_empty() || stop.load(Ordering::Relaxed) {
@@ -140,28 +155,27 @@ impl Cluster {
                 memory.backoff.went_well();
                 None
             }
-            false => Some(after(now, memory.backoff.failed())),
+            false => Some(done + memory.backoff.failed()),
         };
         self.tell_outcome(memory, in_force, plan, &outcome, now.duration_since(begun));
-        // A stale label was seen by nobody yet: the watch will show it, and this pass is due again.
         if !outcome.stale.is_empty() {
+            self.store.found(&outcome.stale);
             self.store.changed.notify_one();
         }
     }
 
     /// Returns once the work under way is no longer to be done: another state, another holder, or the end.
-    async fn superseded(&self) {
+    async fn superseded(&self, in_force: &Arc<InForce>) {
         let (mut desired, mut tenure) = (self.desired.clone(), self.tenure.subscribe());
-        desired.mark_unchanged();
         tokio::select! {
             () = self.stop.cancelled() => {}
-            changed = desired.changed() => if changed.is_err() { pending().await },
+            other = async { desired.wait_for(|now| !Arc::ptr_eq(now, in_force)).await.is_ok() } => if !other { pending().await },
             lost = async { tenure.wait_for(|may| *may == May::Watch).await.is_ok() } => if !lost { pending().await },
         }
     }
 
     /// When the passing of time alone makes another pass worth it.
-    fn next(&self, memory: &Memory, document: &DesiredCluster, now: Timestamp) -> Option<Timestamp> {
+    fn next(&self, memory: &Memory, document: &DesiredCluster, now: Timestamp, begun: Instant) -> Wake {
         let window = match opening(&document.spec.windows, now) {
             Opening::Closed { opens } => opens,
             Opening::Open { closes } => Some(closes),
@@ -170,9 +184,13 @@ impl Cluster {
         let fleet = &self.in_force().desired.fleet;
         let ends = [&document.spec.suspend, &fleet.suspend].into_iter().flatten().map(|hold| hold.until.moment());
         let allowed = document.spec.allow.iter().map(|allow| allow.until.moment());
-        let failing = memory.failing.values().map(|(_, again)| *again);
-        let all = window.into_iter().chain(ends).chain(allowed).filter(|moment| *moment > now);
-        all.chain(failing).chain(memory.rest).chain(memory.fights.next_try(now)).min()
+        let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now));
+        // What was due and not done waits for something else than time.
+        let retries = memory.failing.values().map(|(_, again)| *again).chain(memory.rest);
+        Wake {
+            at: moments.filter(|moment| *moment > now).min(),
+            retry: retries.filter(|again| *again > begun).min(),
+        }
     }
 
     /// Writes down how the cluster stands.
@@ -209,7 +227,9 @@ pub(super) fn written<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Ve
     changes.filter(|(node, change)| !stale.contains(&(*node, change.key.as_str()))).collect()
 }
 
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+async fn retry(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
 }

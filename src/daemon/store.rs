@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::adapters::kube::Seen;
 use crate::adapters::objects::{NodeObject, PodObject};
+use crate::engine::apply::StaleLabel;
 use crate::error::Failure;
 use crate::model::{ObservedCluster, ObservedPod};
 use crate::plan::Change;
@@ -28,22 +29,30 @@ pub(super) struct Live {
     pub(super) touched: HashSet<String>,
     /// When its API server last gave a sign of life; none before the nodes were listed.
     pub(super) last_seen: Option<Timestamp>,
-    /// Its pods by namespace and name, or why they are not known.
-    pods: Result<HashMap<(String, String), ObservedPod>, Failure>,
+    /// Its pods by namespace and name.
+    pods: HashMap<(String, String), ObservedPod>,
+    /// Why the pods are not known now.
+    pods_failure: Option<Failure>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        let pods = Err(Failure::new("the pods were not listed yet"));
-        Self { nodes: ObservedCluster::default(), touched: HashSet::new(), last_seen: None, pods }
+        let pods_failure = Some(Failure::new("the pods were not listed yet"));
+        Self {
+            nodes: ObservedCluster::default(),
+            touched: HashSet::new(),
+            last_seen: None,
+            pods: HashMap::new(),
+            pods_failure,
+        }
     }
 }
 
 impl Live {
     /// The pods on some nodes, as far as pods are known.
     pub(super) fn pods_on(&self, nodes: &std::collections::BTreeSet<&str>) -> Result<Vec<ObservedPod>, Failure> {
-        let pods = self.pods.as_ref().map_err(Clone::clone)?;
-        Ok(pods.values().filter(|pod| nodes.contains(pod.node.as_str())).cloned().collect())
+        self.pods_failure.clone().map_or(Ok(()), Err)?;
+        Ok(self.pods.values().filter(|pod| nodes.contains(pod.node.as_str())).cloned().collect())
     }
 }
 
@@ -60,7 +69,8 @@ impl Store {
         let is_new = live.last_seen.is_none() || live.nodes != nodes;
         live.nodes = nodes;
         live.last_seen = Some(now);
-        live.pods = Ok(pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)).collect());
+        live.pods = pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)).collect();
+        live.pods_failure = None;
         if is_new {
             self.changed.notify_one();
         }
@@ -72,7 +82,7 @@ impl Store {
         let mut live = self.live();
         let listed = live.last_seen.replace(now).is_some();
         let is_new = match seen {
-            Seen::Alive => !listed,
+            Seen::Opened | Seen::Alive => !listed,
             Seen::All(nodes) => {
                 let nodes: BTreeMap<_, _> =
                     nodes.into_iter().map(NodeObject::observed).map(|node| (node.name.clone(), node)).collect();
@@ -113,28 +123,45 @@ impl Store {
     pub(super) fn pods(&self, seen: Seen<PodObject>) {
         let key = |pod: &PodObject| (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone());
         let mut live = self.live();
-        match (seen, &mut live.pods) {
-            (Seen::All(pods), known) => {
-                let pods = pods.into_iter().filter_map(|pod| Some((key(&pod), bound(pod)?)));
-                *known = Ok(pods.collect());
+        // The watch goes on where it was: nothing was missed.
+        live.pods_failure = None;
+        match seen {
+            Seen::All(pods) => {
+                live.pods = pods.into_iter().filter_map(|pod| Some((key(&pod), bound(pod)?))).collect();
             }
-            (Seen::Changed(pod), Ok(pods)) => {
+            Seen::Changed(pod) => {
                 let key = key(&pod);
                 match bound(pod) {
-                    Some(pod) => pods.insert(key, pod),
-                    None => pods.remove(&key),
+                    Some(pod) => live.pods.insert(key, pod),
+                    None => live.pods.remove(&key),
                 };
             }
-            (Seen::Gone(pod), Ok(pods)) => {
-                pods.remove(&key(&pod));
+            Seen::Gone(pod) => {
+                live.pods.remove(&key(&pod));
             }
-            (Seen::Alive | Seen::Changed(_) | Seen::Gone(_), _) => {}
+            Seen::Opened | Seen::Alive => {}
         }
     }
 
-    /// The pods cannot be followed: what was known of them no longer counts.
+    /// The pods cannot be followed: what was known of them does not count until they can be.
     pub(super) fn pods_failed(&self, failure: Failure) {
-        self.live().pods = Err(failure);
+        self.live().pods_failure = Some(failure);
+    }
+
+    /// What a write found instead of what its plan expected: with that, the next plan can be right although no watch
+    /// tells. Of nodes that something happened to since the plan was made, the watch knows better.
+    pub(super) fn found(&self, stale: &[StaleLabel]) {
+        let Live { nodes, touched, .. } = &mut *self.live();
+        for stale in stale.iter().filter(|stale| !touched.contains(&stale.node)) {
+            if stale.node_gone {
+                nodes.nodes.remove(&stale.node);
+            } else if let Some(node) = nodes.nodes.get_mut(&stale.node) {
+                match &stale.found {
+                    Some(value) => node.labels.insert(stale.key.clone(), value.clone()),
+                    None => node.labels.remove(&stale.key),
+                };
+            }
+        }
     }
 
     /// Changes that were just written. Of nodes that something happened to since the plan was made, the watch knows better:

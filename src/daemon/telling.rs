@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::cluster::Cluster;
 use super::reconcile::{Memory, written};
+use crate::engine::pass::Live;
 use crate::engine::{ClusterOutcome, InForce};
 use crate::model::notice::{NoticeKind, Severity};
 use crate::model::{Guard, Mode};
@@ -143,7 +144,8 @@ impl Cluster {
 
     /// Writes Events, besides the work.
     fn event(&self, told: Vec<(String, &'static str, String, bool)>) {
-        let Some(cluster) = self.link.borrow().clone() else { return };
+        let Live::Kube(kube) = &self.connected.live else { return };
+        let cluster = kube.clone();
         let (name, metrics) = (self.name.clone(), self.daemon.metrics.clone());
         self.daemon.background.spawn(async move {
             for (node, reason, note, warning) in told {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::cluster::Cluster;
-use super::connection::connected;
 use crate::adapters::kube::{KubeCluster, Lease, LeaseTimes, Tenure};
 use crate::error::Failure;
 use crate::model::Mode;
 use crate::report::TenureReport;
+
+/// What fails where the Lease does.
+const LEASE: &str = "lease";
 
 /// What this process may do to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,30 +24,32 @@ pub(super) enum May {
 
 impl Cluster {
     /// Holds the cluster's Lease while the cluster is to be written to.
-    pub(super) async fn keep_tenure(&self, lease: &mut Lease) {
-        let times = LeaseTimes::of(self.daemon.settings.lease);
-        let (mut desired, mut link) = (self.desired.clone(), self.link.subscribe());
+    pub(super) async fn keep_tenure(&self, cluster: &KubeCluster, lease: &mut Lease) {
+        let settings = &self.daemon.settings;
+        let times = LeaseTimes::of(settings.lease);
+        let mut desired = self.desired.clone();
+        let mut backoff = Backoff::new();
         loop {
             desired.mark_unchanged();
             if !self.is_writable() {
-                self.give_back(lease).await;
+                self.give_back(cluster, lease).await;
+                self.daemon.works(&self.name, LEASE);
                 self.may(May::Watch, TenureReport::Observer);
                 if desired.changed().await.is_err() {
                     return;
                 }
                 continue;
             }
-            let cluster = tokio::select! {
-                cluster = connected(&mut link) => cluster,
-                _ = desired.changed() => continue,
-            };
-            let Some(cluster) = cluster else { return };
-            let wait = match self.claim(lease, &cluster).await {
-                Ok(true) => times.renew(),
-                Ok(false) => times.look(),
+            let wait = match self.claim(lease, cluster).await {
+                Ok(mine) => {
+                    backoff.went_well();
+                    self.daemon.works(&self.name, LEASE);
+                    if mine { times.renew() } else { times.look() }
+                }
                 Err(failure) => {
                     self.tenure_failed(&failure, lease);
-                    times.look()
+                    // As long as the Lease may be renewed, there is no time to lose.
+                    if lease.fence().permits() { times.look() } else { backoff.failed().min(settings.lease) }
                 }
             };
             tokio::select! {
@@ -55,11 +60,8 @@ impl Cluster {
     }
 
     /// Gives the Lease back, if this process holds it.
-    pub(super) async fn give_back(&self, lease: &mut Lease) {
-        let cluster = self.link.borrow().clone();
-        if let Some(cluster) = cluster
-            && let Err(failure) = lease.release(&cluster).await
-        {
+    pub(super) async fn give_back(&self, cluster: &KubeCluster, lease: &mut Lease) {
+        if let Err(failure) = lease.release(cluster).await {
             tracing::warn!(cluster = self.name, "the Lease could not be given back: {failure}");
         }
     }
@@ -69,6 +71,7 @@ impl Cluster {
         let revision = self.in_force().revision.commit.clone();
         let recorded = match lease.hold(cluster, None).await? {
             Tenure::Theirs { holder } => {
+                self.is_no_twin(&holder)?;
                 self.may(May::Watch, TenureReport::Standby { holder });
                 return Ok(false);
             }
@@ -96,15 +99,27 @@ impl Cluster {
         Ok(true)
     }
 
+    /// Whether the holder has the Lease for this cluster, and not for another document that leads to the same one.
+    fn is_no_twin(&self, holder: &str) -> Result<(), Failure> {
+        match holder.rsplit_once('/') {
+            Some((_, other)) if other != self.name => {
+                self.may(May::Watch, TenureReport::Unknown);
+                Err(Failure::new(format!("the cluster is already written to as {other}: its Lease is held by {holder}"))
+                    .hint("let only one Cluster document lead to each cluster"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn tenure_failed(&self, failure: &Failure, lease: &Lease) {
-        tracing::warn!(cluster = self.name, "the Lease cannot be held: {failure}");
+        self.look_again.notify_one();
         if !lease.fence().permits() {
             self.may(May::Watch, TenureReport::Unknown);
         }
-        self.daemon.board.cluster(&self.name, |report| report.failure = Some(failure.to_string()));
+        self.daemon.fails(&self.name, LEASE, failure);
     }
 
-    fn may(&self, may: May, report: TenureReport) {
+    pub(super) fn may(&self, may: May, report: TenureReport) {
         self.daemon.board.cluster(&self.name, |cluster| {
             if cluster.tenure != report {
                 tracing::info!(cluster = self.name, tenure = ?report, "tenure");
@@ -122,6 +137,6 @@ impl Cluster {
     fn is_writable(&self) -> bool {
         let in_force = self.in_force();
         let document = in_force.desired.clusters.get(self.name.as_str());
-        document.is_some_and(|document| document.spec.mode == Mode::Enforce && document.spec.connection.file.is_none())
+        document.is_some_and(|document| document.spec.mode == Mode::Enforce && self.is_reached_as(document))
     }
 }

@@ -72,9 +72,8 @@ pub struct ClusterReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub last_seen: Option<Timestamp>,
-    /// Why it cannot be followed now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
+    /// What of it fails now (`connection`, `nodes`, `pods`, `lease`), and why.
+    pub failures: BTreeMap<String, String>,
     /// Its nodes.
     pub nodes: NodeCounts,
     /// The labels that differ from the state.
@@ -175,7 +174,7 @@ impl SyncStatus {
         let (ok, detail) = match (age, &self.in_force) {
             (None, _) => (false, "the state was never read".to_owned()),
             (Some(_), None) => (false, "no valid revision was found".to_owned()),
-            (Some(age), Some(_)) => (age <= limit, format!("the source was last read {} ago", short(age))),
+            (Some(age), Some(_)) => (is_fresh(age, limit), format!("the source was last read {} ago", short(age))),
         };
         let detail = self.failure.iter().fold(detail, |detail, failure| format!("{detail}; {failure}"));
         Check { name: "sync".into(), ok, detail }
@@ -187,7 +186,7 @@ impl ClusterReport {
         let age = self.last_seen.map(|at| now.duration_since(at));
         let (followed, detail) = match age {
             None => (false, "never seen".to_owned()),
-            Some(age) => (age <= limit, format!("last heard of {} ago", short(age))),
+            Some(age) => (is_fresh(age, limit), format!("last heard of {} ago", short(age))),
         };
         let (settled, role) = match &self.tenure {
             TenureReport::Unknown => (false, "nobody is known to hold its Lease".to_owned()),
@@ -196,9 +195,15 @@ impl ClusterReport {
             TenureReport::Standby { holder } => (true, format!("held by {holder}")),
             TenureReport::Behind { recorded } => (false, format!("it was already given {recorded}")),
         };
-        let detail = self.failure.iter().fold(format!("{detail}, {role}"), |detail, why| format!("{detail}; {why}"));
-        Check { name: format!("cluster {name}"), ok: followed && settled && self.failure.is_none(), detail }
+        let failures = self.failures.iter();
+        let detail = failures.fold(format!("{detail}, {role}"), |detail, (what, why)| format!("{detail}; {what}: {why}"));
+        Check { name: format!("cluster {name}"), ok: followed && settled && self.failures.is_empty(), detail }
     }
+}
+
+/// A clock that was set back makes what is past lie ahead: that is no reason to believe it for longer.
+fn is_fresh(age: SignedDuration, limit: SignedDuration) -> bool {
+    age.abs() <= limit
 }
 
 /// A length of time as people say it, to the second.
@@ -269,8 +274,8 @@ fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
         TenureReport::Behind { recorded } => format!("waiting for revision {recorded}, which it was already given"),
     };
     let _ = writeln!(text, "{}: {} ({})", paint(STYLES.bold, clean(name)), paint(style, line), clean(&role));
-    if let Some(failure) = &cluster.failure {
-        let _ = writeln!(text, "  {}", paint(STYLES.remove, format!("! {}", clean(failure))));
+    for (what, why) in &cluster.failures {
+        let _ = writeln!(text, "  {}", paint(STYLES.remove, format!("! {}: {}", clean(what), clean(why))));
     }
     for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
         let line = format!("! held back by {}: {}", refusal.guard, clean(&refusal.message));

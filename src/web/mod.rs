@@ -4,6 +4,7 @@ pub mod hooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -18,6 +19,9 @@ use crate::daemon::Daemon;
 use crate::error::Failure;
 use crate::report::{DaemonStatus, daemon_html};
 use hooks::Hooks;
+
+/// How long requests that are under way may take when the server ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A server that listens already.
 pub struct Server {
@@ -57,10 +61,16 @@ impl Server {
             .route("/readyz", get(ready))
             .with_state(daemon)
             .merge(hooks::router(Arc::new(hooks)));
-        axum::serve(self.listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
-            .map_err(|error| Failure::caused("cannot serve", &error))
+        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        // Somebody who never finishes a request must not keep the process.
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            served = serve => served.map_err(|error| Failure::caused("cannot serve", &error)),
+            () = patience => Ok(()),
+        }
     }
 }
 

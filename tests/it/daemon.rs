@@ -3,4 +3,5 @@
 mod churn;
 mod following;
 mod healing;
+mod outage;
 mod support;

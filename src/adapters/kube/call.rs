@@ -67,7 +67,7 @@ impl CallError {
         message.contains("denied the request") || (message.contains(" is forbidden: ") && !message.contains(" cannot "))
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
@@ -128,19 +128,59 @@ impl KubeCluster {
     }
 
     async fn attempt(&self, request: &Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
-        let response =
-            self.client.send(request.clone().map(Body::from)).await.map_err(|error| unreachable_cause(&error))?;
+        let body = self.open(request.clone()).await?;
+        Ok(body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes().to_vec())
+    }
+
+    /// The body of an answer, before it has come.
+    pub(super) async fn open(&self, request: Request<Vec<u8>>) -> Result<Body, CallError> {
+        let response = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable_cause(&error))?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
         if parts.status.is_success() {
-            return Ok(body.to_vec());
+            return Ok(body);
         }
+        let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
         let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Err(CallError::Refused {
             code: parts.status.as_u16(),
             message: message_of(&body, parts.status),
             retry_after: seconds.map(|seconds: u64| Duration::from_secs(seconds.min(60))),
         })
+    }
+}
+
+/// The lines of an answer, as they come.
+pub(super) struct Lines {
+    body: Body,
+    come: Vec<u8>,
+}
+
+impl Lines {
+    /// No object is nearly as large: etcd takes 1.5 MB.
+    const LONGEST: usize = 32 << 20;
+
+    pub(super) fn of(body: Body) -> Self {
+        Self { body, come: Vec::new() }
+    }
+
+    /// The next line; none at the end. It can be stopped at any await.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, CallError> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.come[searched..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.come.split_off(searched + end + 1);
+                return Ok(Some(std::mem::replace(&mut self.come, rest)));
+            }
+            searched = self.come.len();
+            if searched > Self::LONGEST {
+                return Err(CallError::Unreachable { cause: "its watch never ends a line".into() });
+            }
+            match self.body.frame().await.transpose().map_err(|error| unreachable_cause(&error))? {
+                Some(frame) => self.come.extend(frame.into_data().unwrap_or_default()),
+                // What was cut off is no line.
+                None => return Ok(None),
+            }
+        }
     }
 }
 

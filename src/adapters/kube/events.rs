@@ -45,6 +45,8 @@ impl KubeCluster {
             ..Event::default()
         };
         let api = Api::<Event>::namespaced(self.client.clone(), NAMESPACE);
-        api.create(&PostParams::default(), &event).await.map(drop).map_err(|error| call_error(&error))
+        let params = PostParams::default();
+        let created = tokio::time::timeout(self.timeout, api.create(&params, &event)).await;
+        created.map_err(|_| CallError::TimedOut)?.map(drop).map_err(|error| call_error(&error))
     }
 }

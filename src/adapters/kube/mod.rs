@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 pub use call::CallError;
 pub use lease::{Fence, Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
-pub use watch::{Seen, Watched, Watcher};
+pub use watch::{Lost, Seen, Watched, Watcher};
 
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;

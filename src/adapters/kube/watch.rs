@@ -6,13 +6,12 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use futures::StreamExt;
 use http::{Request, header};
 use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::call::call_error;
+use super::call::{Lines, call_error};
 use super::{CallError, JSON, KubeCluster};
 use crate::adapters::objects::{List, Metadata, NodeObject, PodObject};
 use crate::error::Failure;
@@ -34,8 +33,19 @@ pub enum Seen<T> {
     Changed(T),
     /// An object is gone.
     Gone(T),
+    /// The API server goes on to tell, from where it was left.
+    Opened,
     /// Nothing happened, and the API server says so.
     Alive,
+}
+
+/// How following came to an end.
+#[derive(Debug)]
+pub struct Lost {
+    /// Why.
+    pub failure: Failure,
+    /// How long the API server wants to be left alone.
+    pub wait: Duration,
 }
 
 /// An object that can be watched.
@@ -69,58 +79,91 @@ impl Watched for PodObject {
     }
 }
 
-/// Follows the objects of a kind. It can be stopped at any await and followed on, also through a new connection.
+/// Follows the objects of a kind. It can be stopped at any await and followed on.
 #[derive(Debug)]
 pub struct Watcher<T> {
     lifetime: Duration,
     /// What the API server knows this place in the history by; none where a list must come first.
     version: Option<String>,
+    /// Whether the last watch ended as it should, so that the API server is the one that it was.
+    orderly: bool,
     kind: PhantomData<fn() -> T>,
+}
+
+/// How a watch ended that could be opened.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// At the end of its lifetime.
+    Orderly,
+    /// Before that: the API server stopped, or the connection was cut.
+    Early,
 }
 
 impl<T: Watched> Watcher<T> {
     /// Nothing seen yet. Each single watch lives as long as `lifetime`.
     pub fn new(lifetime: Duration) -> Self {
-        Self { lifetime, version: None, kind: PhantomData }
+        Self { lifetime, version: None, orderly: false, kind: PhantomData }
     }
 
     /// Tells what happens until something fails.
-    pub async fn follow(&mut self, cluster: &KubeCluster, mut tell: impl FnMut(Seen<T>)) -> Failure {
+    pub async fn follow(&mut self, cluster: &KubeCluster, mut tell: impl FnMut(Seen<T>)) -> Lost {
         loop {
-            let version = match &self.version {
-                Some(version) => version.clone(),
-                None => match self.list(cluster).await {
-                    Ok((items, version)) => {
-                        tell(Seen::All(items));
-                        self.version = Some(version.clone());
-                        version
-                    }
-                    Err(error) => return cluster.explain("list", T::WHAT, &error),
-                },
-            };
             let begun = Instant::now();
-            match self.watch(cluster, version, &mut tell).await {
-                Ok(()) => {
-                    tell(Seen::Alive);
-                    tokio::time::sleep_until(begun + SHORTEST).await;
-                }
-                // The API server no longer knows that place: everything must be listed anew.
-                Err(CallError::Refused { code: 410, .. }) => {
-                    self.version = None;
-                    tokio::time::sleep_until(begun + SHORTEST).await;
-                }
-                Err(error) => return cluster.explain("watch", T::WHAT, &error),
+            let orderly = std::mem::replace(&mut self.orderly, false);
+            if let Err((verb, error)) = self.turn(cluster, orderly, &mut tell).await {
+                let wait = error.retry_after().unwrap_or_default();
+                return Lost { failure: cluster.explain(verb, T::WHAT, &error), wait };
+            }
+            tokio::time::sleep_until(begun + SHORTEST).await;
+        }
+    }
+
+    /// A list where one is needed, and a watch to its end. An error comes with what was being done.
+    async fn turn(
+        &mut self,
+        cluster: &KubeCluster,
+        orderly: bool,
+        tell: &mut impl FnMut(Seen<T>),
+    ) -> Result<(), (&'static str, CallError)> {
+        if !orderly && let Some(version) = &self.version {
+            let now = self.page(cluster, 1, "").await.map_err(|error| ("list", error))?.metadata.resource_version;
+            // Its data were restored from a copy, or it is another one: it knows nothing of what was seen, and would
+            // stay silent until it has come as far again.
+            if is_before(&now, version) {
+                self.version = None;
             }
         }
+        let (version, listed) = match self.version.clone() {
+            Some(version) => (version, false),
+            None => {
+                let (items, version) = self.list(cluster).await.map_err(|error| ("list", error))?;
+                tell(Seen::All(items));
+                self.version = Some(version.clone());
+                (version, true)
+            }
+        };
+        match self.watch(cluster, version, tell).await {
+            Ok(End::Orderly) => {
+                self.orderly = true;
+                tell(Seen::Alive);
+            }
+            Ok(End::Early) => {}
+            // The API server does not know that place, or not any more: everything must be listed anew.
+            Err(error @ CallError::Refused { code: 400 | 410 | 504, .. }) => {
+                self.version = None;
+                if listed {
+                    return Err(("watch", error));
+                }
+            }
+            Err(error) => return Err(("watch", error)),
+        }
+        Ok(())
     }
 
     async fn list(&self, cluster: &KubeCluster) -> Result<(Vec<T>, String), CallError> {
         let (mut items, mut next) = (Vec::new(), String::new());
         loop {
-            let request = request(format!("{}limit={PAGE}{next}", T::PATH))?;
-            let body = timeout(cluster.timeout, cluster.call(request)).await.unwrap_or(Err(CallError::TimedOut))?;
-            let page: List<T> = serde_json::from_slice(&body)
-                .map_err(|error| CallError::Unreachable { cause: format!("its list cannot be read: {error}") })?;
+            let page = self.page(cluster, PAGE, &next).await?;
             items.extend(page.items);
             match page.metadata.next.filter(|token| !token.is_empty()) {
                 Some(token) => next = format!("&continue={token}"),
@@ -129,37 +172,53 @@ impl<T: Watched> Watcher<T> {
         }
     }
 
-    /// One watch, to its orderly end.
+    async fn page(&self, cluster: &KubeCluster, limit: usize, next: &str) -> Result<List<T>, CallError> {
+        let request = request(format!("{}limit={limit}{next}", T::PATH))?;
+        let body = timeout(cluster.timeout, cluster.call(request)).await.unwrap_or(Err(CallError::TimedOut))?;
+        serde_json::from_slice(&body)
+            .map_err(|error| CallError::Unreachable { cause: format!("its list cannot be read: {error}") })
+    }
+
+    /// One watch, to its end.
     async fn watch(
         &mut self,
         cluster: &KubeCluster,
         version: String,
         tell: &mut impl FnMut(Seen<T>),
-    ) -> Result<(), CallError> {
+    ) -> Result<End, CallError> {
         let seconds = self.lifetime.as_secs().max(1);
         let request = request(format!(
             "{}watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}",
             T::PATH
         ))?;
-        let ends = Instant::now() + Duration::from_secs(seconds) + GRACE;
-        let opened = timeout(cluster.timeout, cluster.client.request_events::<T>(request)).await;
-        let events = opened.map_err(|_| CallError::TimedOut)?.map_err(|error| call_error(&error))?;
-        let mut events = Box::pin(events);
+        let lifetime = Duration::from_secs(seconds);
+        let begun = Instant::now();
+        let opened = timeout(cluster.timeout, cluster.open(request)).await;
+        let mut lines = Lines::of(opened.unwrap_or(Err(CallError::TimedOut))?);
         tracing::debug!(cluster = cluster.name, "watching {} from {version}", T::WHAT);
+        tell(Seen::Opened);
         loop {
-            let event = tokio::time::timeout_at(ends, events.next()).await.map_err(|_| CallError::TimedOut)?;
-            let (seen, version) = match event.transpose().map_err(|error| call_error(&error))? {
-                None => return Ok(()),
-                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+            let line = match timeout_at(begun + lifetime + GRACE, lines.next()).await.map_err(|_| CallError::TimedOut)? {
+                Ok(Some(line)) => line,
+                Ok(None) if begun.elapsed() + SHORTEST >= lifetime => return Ok(End::Orderly),
+                Ok(None) => return Ok(End::Early),
+                // It did live: whether the API server is still there, the next request shows.
+                Err(CallError::Unreachable { .. }) if begun.elapsed() >= SHORTEST => return Ok(End::Early),
+                Err(error) => return Err(error),
+            };
+            let event = serde_json::from_slice::<WatchEvent<T>>(&line)
+                .map_err(|error| CallError::Unreachable { cause: format!("its watch cannot be read: {error}") })?;
+            let (seen, version) = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     let version = object.metadata().resource_version.clone();
                     (Seen::Changed(object), version)
                 }
-                Some(WatchEvent::Deleted(object)) => {
+                WatchEvent::Deleted(object) => {
                     let version = object.metadata().resource_version.clone();
                     (Seen::Gone(object), version)
                 }
-                Some(WatchEvent::Bookmark(mark)) => (Seen::Alive, mark.metadata.resource_version),
-                Some(WatchEvent::Error(status)) => return Err(call_error(&kube::Error::Api(status))),
+                WatchEvent::Bookmark(mark) => (Seen::Alive, mark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(call_error(&kube::Error::Api(status))),
             };
             if !version.is_empty() {
                 self.version = Some(version);
@@ -167,6 +226,11 @@ impl<T: Watched> Watcher<T> {
             tell(seen);
         }
     }
+}
+
+/// Whether a place in a history comes before another one. Versions are numbers that only grow, where they are numbers.
+fn is_before(version: &str, other: &str) -> bool {
+    matches!((version.parse::<u64>(), other.parse::<u64>()), (Ok(version), Ok(other)) if version < other)
 }
 
 fn request(path: String) -> Result<Request<Vec<u8>>, CallError> {

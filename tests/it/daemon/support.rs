@@ -29,6 +29,19 @@ pub(super) fn tamper(plane: &ControlPlane, node: &str, key: &str, value: &Value)
     plane.request(Role::Admin, "PATCH", &path, Some((MERGE_PATCH, &body))).accepted(&path);
 }
 
+/// Waits until the daemon says of a cluster, and of no other one, that it cannot be followed; it is worth keeping.
+pub(super) fn is_trouble_of(daemon: &Daemon, cluster: &str) {
+    soon(&format!("trouble of {cluster}"), || {
+        let (code, checks) = daemon.get("/readyz");
+        let failing: Vec<&str> = checks.lines().filter(|line| line.starts_with("[-]")).collect();
+        code == 503 && failing.len() == 1 && failing[0].contains(&format!(" cluster {cluster}: "))
+    });
+    assert_eq!(daemon.get("/healthz").0, 200);
+    assert_eq!(daemon.metric("drover_ready"), Some(0.0));
+    let status = daemon.status();
+    assert!(status["clusters"][cluster]["failures"].as_object().is_some_and(|failures| !failures.is_empty()), "{status:#}");
+}
+
 /// A state under git, followed by daemons through its repository.
 pub(super) struct Followed {
     pub(super) state: State,

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -24,6 +25,12 @@ pub(crate) enum Fault {
     LostAnswer,
     /// No answer ever comes.
     Silence,
+    /// The server does what is asked after this time.
+    Late(Duration),
+    /// The connection is closed at once.
+    Cut,
+    /// An answer that is none.
+    Says(&'static str),
 }
 
 /// A request that passed.
@@ -32,6 +39,7 @@ pub(crate) struct Asked {
     pub(crate) method: String,
     /// Without its query.
     pub(crate) path: String,
+    pub(crate) is_watch: bool,
     /// 1 for the first request of this method and path, 2 for the second, and so on.
     pub(crate) time: usize,
     pub(crate) at: Instant,
@@ -41,46 +49,76 @@ type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
 
 pub(crate) struct Proxy {
     url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    plane: &'static ControlPlane,
+    shared: Arc<Shared>,
+    kubeconfigs: Vec<(Role, String)>,
 }
 
 /// What the connections share.
 struct Shared {
     server: Client,
     faults: Box<Faults>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Mutex<Vec<Asked>>,
+    open: Mutex<Vec<TcpStream>>,
+    /// While it is set, nothing that the server tells on open watches goes through.
+    held: AtomicBool,
 }
 
 impl Proxy {
     /// Serves on a port of its own for as long as the process lives.
     pub(crate) fn start(
-        plane: &'static ControlPlane,
+        plane: &ControlPlane,
         faults: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (asked, open, held) = (Mutex::default(), Mutex::default(), AtomicBool::default());
         let server = plane.client().expect("the API server runs");
-        let shared = Arc::new(Shared { server, faults: Box::new(faults), asked: asked.clone() });
+        let shared = Arc::new(Shared { server, faults: Box::new(faults), asked, open, held });
+        let kubeconfigs = Role::ALL.map(|role| (role, plane.kubeconfig_by_way_of(&url, role))).into();
+        let serving = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, shared) = (stream.expect("a connection"), shared.clone());
+                let (stream, shared) = (stream.expect("a connection"), serving.clone());
+                let mut open = shared.open.lock().expect("nobody panics with it");
+                // A client that is gone needs no cutting off.
+                open.retain(|stream| stream.peer_addr().is_ok());
+                open.push(stream.try_clone().expect("a handle"));
+                drop(open);
                 // A client that goes away ends its connection, not the proxy.
-                thread::spawn(move || shared.serve(&stream));
+                thread::spawn(move || {
+                    let _ = shared.serve(&stream);
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
-        Self { url, asked, plane }
+        Self { url, shared, kubeconfigs }
+    }
+
+    /// Cuts every open connection.
+    pub(crate) fn cut(&self) {
+        for stream in self.shared.open.lock().expect("nobody panics with it").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Open watches hang, or go on.
+    pub(crate) fn hold(&self, held: bool) {
+        self.shared.held.store(held, Ordering::Relaxed);
+    }
+
+    /// How many requests there were so far.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.asked.lock().expect("nobody panics with it").len()
     }
 
     /// The text of a kubeconfig that leads through the proxy.
     pub(crate) fn kubeconfig(&self, role: Role) -> String {
-        self.plane.kubeconfig_by_way_of(&self.url, role)
+        self.kubeconfigs.iter().find(|(known, _)| *known == role).expect("every role has one").1.clone()
     }
 
     /// The requests of this method and path so far.
     pub(crate) fn asked(&self, method: &str, path: &str) -> Vec<Asked> {
-        let asked = self.asked.lock().expect("nobody panics with it");
+        let asked = self.shared.asked.lock().expect("nobody panics with it");
         asked.iter().filter(|asked| asked.method == method && asked.path == path).cloned().collect()
     }
 }
@@ -90,6 +128,7 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = Request::read(&mut reader)? {
             match (self.faults)(&self.note(&request)) {
+                None if request.is_watch() => return self.stream(&request, stream),
                 None => {
                     let (status, body) = self.forward(&request);
                     respond(stream, status, None, &body)?;
@@ -108,6 +147,18 @@ impl Shared {
                     self.forward(&request);
                     return Ok(());
                 }
+                Some(Fault::Late(time)) => {
+                    thread::sleep(time);
+                    if request.is_watch() {
+                        return self.stream(&request, stream);
+                    }
+                    let (status, body) = self.forward(&request);
+                    respond(stream, status, None, &body)?;
+                }
+                Some(Fault::Cut) => return Ok(()),
+                Some(Fault::Says(text)) => {
+                    respond(stream, 200, None, text)?;
+                }
                 Some(Fault::Silence) => return reader.read_to_end(&mut Vec::new()).map(drop),
             }
         }
@@ -118,17 +169,34 @@ impl Shared {
         let mut all = self.asked.lock().expect("nobody panics with it");
         let path = request.target.split('?').next().unwrap_or_default().to_owned();
         let before = all.iter().filter(|asked| asked.method == request.method && asked.path == path).count();
-        let asked = Asked { method: request.method.clone(), path, time: before + 1, at: Instant::now() };
+        let (method, is_watch) = (request.method.clone(), request.is_watch());
+        let asked = Asked { method, path, is_watch, time: before + 1, at: Instant::now() };
         all.push(asked.clone());
         asked
     }
 
+    /// Hands on what a watch tells, as it comes; the end of the connection is the end of the answer.
+    fn stream(&self, request: &Request, mut stream: &TcpStream) -> io::Result<()> {
+        let token = request.token();
+        let (status, mut body) = self.server.open(token, &request.target).map_err(io::Error::other)?;
+        write!(stream, "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n")?;
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let length = body.read(&mut buffer)?;
+            while self.held.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if length == 0 {
+                return Ok(());
+            }
+            stream.write_all(&buffer[..length])?;
+        }
+    }
+
     fn forward(&self, request: &Request) -> (u16, String) {
-        let header = |name: &str| request.headers.get(name).map(String::as_str).unwrap_or_default();
-        let token = header("authorization").trim_start_matches("Bearer ");
         let body: Option<Value> = serde_json::from_slice(&request.body).ok();
-        let body = body.as_ref().map(|body| (header("content-type"), body));
-        let reply = self.server.send(token, &request.method, &request.target, body).expect("the API server answers");
+        let body = body.as_ref().map(|body| (request.header("content-type"), body));
+        let reply = self.server.send(request.token(), &request.method, &request.target, body).expect("the API server answers");
         (reply.status, reply.body)
     }
 }
@@ -147,6 +215,18 @@ struct Request {
 }
 
 impl Request {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    fn token(&self) -> &str {
+        self.header("authorization").trim_start_matches("Bearer ")
+    }
+
+    fn is_watch(&self) -> bool {
+        self.target.contains("watch=true")
+    }
+
     /// None at the end of the connection.
     fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut line = String::new();

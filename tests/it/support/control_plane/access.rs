@@ -18,7 +18,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(super) const ALL: [Self; 4] = [Self::Admin, Self::Drover, Self::Reader, Self::Blind];
+    pub(crate) const ALL: [Self; 4] = [Self::Admin, Self::Drover, Self::Reader, Self::Blind];
 
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! The few HTTP requests that tests make themselves.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +59,13 @@ impl Client {
             .max_idle_connections_per_host(8)
             .build();
         Ok(Self { agent: config.into(), url })
+    }
+
+    /// The status and the body of what is read at a path, as it comes.
+    pub(crate) fn open(&self, token: &str, path: &str) -> Result<(u16, impl Read), String> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", format!("Bearer {token}"));
+        let reply = request.call().map_err(|e| e.to_string())?;
+        Ok((reply.status().as_u16(), reply.into_body().into_reader()))
     }
 
     /// The body is its content type and value.

@@ -33,7 +33,7 @@ pub(crate) const TOKEN_MARK: &str = "-token-of-";
 pub(crate) struct ControlPlane {
     name: String,
     api_server: Mutex<Option<Server>>,
-    _etcd: Server,
+    etcd: Mutex<Option<Server>>,
     slot: Slot,
 }
 
@@ -42,7 +42,7 @@ impl ControlPlane {
     pub(crate) fn start_named(name: &str) -> Self {
         let slot = Slot::claim();
         let etcd = start_etcd(&slot);
-        let plane = Self { name: name.into(), api_server: Mutex::new(None), _etcd: etcd, slot };
+        let plane = Self { name: name.into(), api_server: Mutex::new(None), etcd: Mutex::new(Some(etcd)), slot };
         plane.write_credentials();
         plane.start_api_server();
         // The server makes it in the background, and pods and rights need it.
@@ -116,6 +116,77 @@ impl ControlPlane {
 
     pub(crate) fn resume_api_server(&self) {
         self.signal_api_server("CONT");
+    }
+
+    /// The store of the API server hangs: nothing can be written, or read anew.
+    pub(crate) fn pause_etcd(&self) {
+        self.etcd().as_ref().expect("etcd runs").signal("STOP");
+    }
+
+    pub(crate) fn resume_etcd(&self) {
+        self.etcd().as_ref().expect("etcd runs").signal("CONT");
+    }
+
+    pub(crate) fn stop_etcd(&self) {
+        assert!(self.etcd().take().is_some(), "cluster {}: etcd is stopped already", self.name);
+    }
+
+    /// Starts it again, over the same data.
+    pub(crate) fn start_etcd(&self) {
+        assert!(self.etcd().replace(start_etcd(&self.slot)).is_none(), "cluster {}: etcd runs already", self.name);
+    }
+
+    /// Keeps a copy of the data. Both servers are away meanwhile.
+    pub(crate) fn back_up(&self) {
+        self.while_stopped(|| copy_folder(&self.path("etcd"), &self.path("backup")));
+    }
+
+    /// Brings the copy back: the cluster is as it was then, and its history goes on from there.
+    pub(crate) fn restore(&self) {
+        self.while_stopped(|| {
+            fs::remove_dir_all(self.path("etcd")).expect("etcd is stopped");
+            copy_folder(&self.path("backup"), &self.path("etcd"));
+        });
+    }
+
+    fn while_stopped(&self, work: impl FnOnce()) {
+        self.stop_api_server();
+        self.stop_etcd();
+        work();
+        self.start_etcd();
+        self.start_api_server();
+    }
+
+    /// Gives a role another token, which counts once the API server was started anew.
+    pub(crate) fn rotate_token(&self, role: Role, token: &str) {
+        let path = self.path("tokens.csv");
+        let tokens = fs::read_to_string(&path).expect("the tokens were written");
+        write(&path, &tokens.replace(&self.token(role), token));
+    }
+
+    /// A certificate of the role for clients, and its key, good for so many seconds from now.
+    pub(crate) fn client_certificate(&self, role: Role, seconds: i64) -> (PathBuf, PathBuf) {
+        let mark = format!("{}-{seconds}", role.name());
+        let (certificate, key) = (self.path(&format!("{mark}.crt")), self.path(&format!("{mark}.key")));
+        let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        let until = until.strftime("%Y%m%d%H%M%SZ").to_string();
+        let subject = format!("/CN={}", role.name());
+        let (ca, ca_key) = (self.path("clients.crt"), self.path("clients.key"));
+        let mut request = openssl(&["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        let asked = self.path(&format!("{mark}.csr"));
+        run(request.args(["-subj", &subject, "-keyout"]).arg(&key).arg("-out").arg(&asked));
+        // Only this command of openssl knows an end to the second.
+        let (folder, database) = (self.path(&format!("{mark}-ca")), self.path(&format!("{mark}-ca/index")));
+        fs::create_dir_all(&folder).expect("a folder");
+        write(&database, "");
+        write(&folder.join("config"), &format!(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n",
+            database.display(), folder.display()
+        ));
+        let mut sign = openssl(&["ca", "-batch", "-notext", "-enddate", &until, "-config"]);
+        sign.arg(folder.join("config")).arg("-cert").arg(ca).arg("-keyfile").arg(ca_key);
+        run(sign.arg("-in").arg(&asked).arg("-out").arg(&certificate));
+        (certificate, key)
     }
 
     /// Any request, with the content type of its body.
@@ -207,6 +278,10 @@ impl ControlPlane {
         self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn etcd(&self) -> MutexGuard<'_, Option<Server>> {
+        self.etcd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn signal_api_server(&self, signal: &str) {
         match &*self.api_server() {
             Some(server) => server.signal(signal),
@@ -225,6 +300,7 @@ impl ControlPlane {
             format!("--service-account-signing-key-file={}", path("service-account.key")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             format!("--token-auth-file={}", path("tokens.csv")),
+            format!("--client-ca-file={}", path("clients.crt")),
             "--authorization-mode=RBAC".into(),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             // The second would taint every new node as not ready, and no controller is here to take that off again.
@@ -234,12 +310,13 @@ impl ControlPlane {
     }
 
     fn write_credentials(&self) {
-        let key = self.path("service-account.key");
         // An elliptic curve key takes no time to make, an RSA key does.
-        let mut openssl = Command::new("openssl");
-        openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&key);
-        let output = openssl.output().unwrap_or_else(|e| panic!("run {openssl:?}: {e}"));
-        assert!(output.status.success(), "{openssl:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let key = self.path("service-account.key");
+        run(openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&key));
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let (ca, ca_key) = (self.path("clients.crt"), self.path("clients.key"));
+        let mut authority = openssl(&["req", "-x509", "-subj", "/CN=clients", "-days", "2"]);
+        run(authority.args(curve).arg("-keyout").arg(ca_key).arg("-out").arg(ca));
 
         let mut tokens = String::new();
         for role in Role::ALL {
@@ -286,6 +363,21 @@ fn binaries() -> &'static Path {
         assert!(output.status.success(), "{script} ended with {}", output.status);
         PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
     })
+}
+
+fn openssl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("run {command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 fn write(path: &Path, text: &str) {
