@@ -1,12 +1,13 @@
 //! The connection to one cluster, made anew whenever its document or the files it names change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::cluster::Cluster;
-use crate::adapters::kube::KubeCluster;
+use crate::adapters::kube::{Fence, KubeCluster};
 use crate::engine::pass::timeout_of;
 use crate::error::Failure;
 
@@ -18,12 +19,12 @@ pub(super) type Link = watch::Sender<Option<KubeCluster>>;
 
 impl Cluster {
     /// Keeps the connection as the state, the kubeconfig and the files in it say.
-    pub(super) async fn keep_connection(&self) {
+    pub(super) async fn keep_connection(&self, fence: Arc<Fence>) {
         let mut desired = self.desired.clone();
         let mut backoff = Backoff::new();
         let mut known = None;
         loop {
-            let wait = match self.connect(&mut known).await {
+            let wait = match self.connect(&mut known, &fence).await {
                 Ok(()) => {
                     backoff.went_well();
                     LOOK
@@ -41,7 +42,7 @@ impl Cluster {
     }
 
     /// Connects, if anything that the connection is made of is other than what is `known`.
-    async fn connect(&self, known: &mut Option<String>) -> Result<(), Failure> {
+    async fn connect(&self, known: &mut Option<String>, fence: &Arc<Fence>) -> Result<(), Failure> {
         let in_force = self.in_force();
         let Some(document) = in_force.desired.clusters.get(self.name.as_str()) else { return Ok(()) };
         let (connection, root) = (&document.spec.connection, in_force.root.as_deref());
@@ -54,7 +55,7 @@ impl Cluster {
         if known.as_ref() == Some(&fingerprint) {
             return Ok(());
         }
-        let cluster = KubeCluster::connect(&self.name, connection, root, timeout).await?;
+        let cluster = KubeCluster::connect(&self.name, connection, root, timeout, Some(fence.clone())).await?;
         *known = Some(fingerprint);
         self.link.send_replace(Some(cluster));
         Ok(())

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use super::cluster::Cluster;
 use super::telling::Told;
 use super::tenure::May;
 use crate::adapters::clock;
-use crate::adapters::kube::Fence;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
 use crate::model::{DesiredCluster, Guard, Mode};
@@ -21,7 +19,7 @@ use crate::plan::window::{Opening, opening};
 use crate::plan::{self, ClusterPlan, Fights};
 use crate::report::NodeCounts;
 
-/// How long further changes are waited for, so that a burst of them is one pass.
+/// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.
 const GATHER: Duration = Duration::from_millis(20);
 /// How many names the status tells.
 const NAMED: usize = 100;
@@ -46,7 +44,7 @@ impl Memory {
 
 impl Cluster {
     /// Keeps the cluster as the state says until it is told to stop.
-    pub(super) async fn reconcile(&self, fence: Arc<Fence>) {
+    pub(super) async fn reconcile(&self) {
         let mut memory = Memory {
             fights: Fights::new(self.daemon.settings.fights),
             failing: BTreeMap::new(),
@@ -60,17 +58,18 @@ impl Cluster {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.store.changed.notified() => tokio::time::sleep(GATHER).await,
+                () = self.store.changed.notified() => {}
                 _ = desired.changed() => {}
                 _ = tenure.changed() => {}
                 () = clock::until(wake) => {}
             }
-            wake = self.pass(&mut memory, &fence).await;
+            tokio::time::sleep(GATHER).await;
+            wake = self.pass(&mut memory).await;
         }
     }
 
     /// One pass. Returns when the next one is due, if nothing happens before.
-    async fn pass(&self, memory: &mut Memory, fence: &Arc<Fence>) -> Option<Timestamp> {
+    async fn pass(&self, memory: &mut Memory) -> Option<Timestamp> {
         let (now, in_force) = (self.now(), self.in_force());
         let document = in_force.desired.clusters.get(self.name.as_str())?;
         let mut plan = self.plan(&in_force, document, now)?;
@@ -89,11 +88,11 @@ impl Cluster {
         if writable && memory.rest.is_none_or(|rest| rest <= now) {
             plan.nodes.retain(|node| memory.failing.get(&node.node).is_none_or(|(_, again)| *again <= now));
             if !plan.nodes.is_empty() {
-                self.apply(memory, &in_force, &plan, fence).await;
+                self.apply(memory, &in_force, &plan).await;
             }
         }
         memory.fights.forget_old(now);
-        self.next(memory, document, self.now())
+        self.next(memory, document, now)
     }
 
     /// The plan, with what the status tells of it; none before the nodes were seen.
@@ -109,9 +108,8 @@ impl Cluster {
         Some(plan)
     }
 
-    async fn apply(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, fence: &Arc<Fence>) {
+    async fn apply(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan) {
         let Some(cluster) = self.link.borrow().clone() else { return };
-        let cluster = cluster.fenced(fence.clone());
         let begun = self.now();
         let stop = AtomicBool::new(false);
         let applying = apply_cluster(plan, &cluster, self.daemon.settings.parallel, &stop, &());
@@ -160,7 +158,7 @@ impl Cluster {
         }
     }
 
-    /// When the passing of time alone makes another pass worth it.
+    /// When the passing of time alone makes another pass worth it, after one that began at `now`.
     fn next(&self, memory: &Memory, document: &DesiredCluster, now: Timestamp) -> Option<Timestamp> {
         let window = match opening(&document.spec.windows, now) {
             Opening::Closed { opens } => opens,
@@ -171,8 +169,9 @@ impl Cluster {
         let ends = [&document.spec.suspend, &fleet.suspend].into_iter().flatten().map(|hold| hold.until.moment());
         let allowed = document.spec.allow.iter().map(|allow| allow.until.moment());
         let failing = memory.failing.values().map(|(_, again)| *again);
-        let all = window.into_iter().chain(ends).chain(allowed).filter(|moment| *moment > now);
-        all.chain(failing).chain(memory.rest).chain(memory.fights.next_try(now)).min()
+        let all = window.into_iter().chain(ends).chain(allowed).chain(failing).chain(memory.rest);
+        // What was due already had its chance: who may not write now is woken by the Lease.
+        all.chain(memory.fights.next_try(now)).filter(|moment| *moment > now).min()
     }
 
     /// Writes down how the cluster stands.

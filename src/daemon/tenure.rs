@@ -9,6 +9,9 @@ use crate::error::Failure;
 use crate::model::Mode;
 use crate::report::TenureReport;
 
+/// However short the lease, the API server is asked no more often than this.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// What this process may do to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum May {
@@ -39,16 +42,15 @@ impl Cluster {
                 _ = desired.changed() => continue,
             };
             let Some(cluster) = cluster else { return };
-            let wait = match self.claim(lease, &cluster).await {
-                Ok(true) => times.renew(),
-                Ok(false) => times.look(),
+            let wait = match self.claim(lease, times, &cluster).await {
+                Ok(wait) => wait,
                 Err(failure) => {
                     self.tenure_failed(&failure, lease);
                     times.look()
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(100))) => {}
+                () = tokio::time::sleep(wait.max(SHORTEST)) => {}
                 _ = desired.changed() => {}
             }
         }
@@ -64,36 +66,34 @@ impl Cluster {
         }
     }
 
-    /// Whether the Lease is this process's.
-    async fn claim(&self, lease: &mut Lease, cluster: &KubeCluster) -> Result<bool, Failure> {
+    /// Reaches for the Lease, or renews it. Returns when to do so again.
+    async fn claim(&self, lease: &mut Lease, times: LeaseTimes, cluster: &KubeCluster) -> Result<Duration, Failure> {
         let revision = self.in_force().revision.commit.clone();
-        let recorded = match lease.hold(cluster, None).await? {
-            Tenure::Theirs { holder } => {
+        let (mine, recorded) = match lease.look(cluster).await? {
+            Tenure::Theirs { holder, free_in } => {
                 self.may(May::Watch, TenureReport::Standby { holder });
-                return Ok(false);
+                return Ok(times.look().min(free_in));
             }
-            Tenure::Mine { recorded } => recorded,
+            Tenure::Mine { recorded } => (true, recorded),
+            Tenure::Free { recorded } => (false, recorded),
         };
-        let Some(revision) = revision else {
-            self.may(May::Write(None), TenureReport::Holder);
-            return Ok(true);
-        };
-        if recorded.as_ref() == Some(&revision) {
-            self.may(May::Write(recorded), TenureReport::Holder);
-            return Ok(true);
-        }
-        if let Some(recorded) = recorded
-            && !self.daemon.follow.is_older(&recorded).await
+        if let (Some(recorded), Some(revision)) = (&recorded, &revision)
+            && recorded != revision
+            && !self.daemon.follow.is_older(recorded, revision).await
         {
-            self.may(May::Watch, TenureReport::Behind { recorded });
-            return Ok(true);
+            // Whoever knows more than this process may have it.
+            self.may(May::Watch, TenureReport::Behind { recorded: recorded.clone() });
+            self.give_back(lease).await;
+            return Ok(times.look());
         }
         // Recorded before anything of it is applied: whoever comes next must not fall back behind it.
-        match lease.hold(cluster, Some(&revision)).await? {
-            Tenure::Mine { .. } => self.may(May::Write(Some(revision)), TenureReport::Holder),
-            Tenure::Theirs { holder } => self.may(May::Watch, TenureReport::Standby { holder }),
+        let is_settled = mine && (revision.is_none() || recorded == revision);
+        if !is_settled && let Tenure::Theirs { holder, .. } = lease.take(cluster, revision.as_deref()).await? {
+            self.may(May::Watch, TenureReport::Standby { holder });
+            return Ok(times.look());
         }
-        Ok(true)
+        self.may(May::Write(revision), TenureReport::Holder);
+        Ok(times.renew())
     }
 
     fn tenure_failed(&self, failure: &Failure, lease: &Lease) {

@@ -2,4 +2,5 @@
 
 mod following;
 mod healing;
+mod replicas;
 mod support;
