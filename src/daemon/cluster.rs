@@ -69,16 +69,13 @@ impl Cluster {
 
     async fn follow(&self, kube: &KubeCluster, memory: &mut Memory) {
         let settings = &self.daemon.settings;
-        // Two documents can lead to one cluster: only one of them may have it.
-        let identity = format!("{}/{}", self.daemon.identity, self.name);
-        let mut lease = Lease::new(&settings.lease_namespace, &identity, LeaseTimes::of(settings.lease));
-        let fenced = kube.clone().fenced(lease.fence());
-        let following = async {
-            tokio::join!(self.watch_nodes(kube), self.watch_pods(kube), self.keep_tenure(kube, &mut lease))
-        };
+        let mut lease =
+            Lease::new(&settings.lease_namespace, self.connected.fence.clone(), LeaseTimes::of(settings.lease));
+        let following =
+            async { tokio::join!(self.watch_nodes(kube), self.watch_pods(kube), self.keep_tenure(kube, &mut lease)) };
         // The reconciler ends by itself, so that no write is cut off; the Lease is renewed until then.
         tokio::select! {
-            () = self.reconcile(memory, Some(&fenced)) => {}
+            () = self.reconcile(memory, Some(kube)) => {}
             _ = following => {}
         }
         self.give_back(kube, &mut lease).await;

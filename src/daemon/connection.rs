@@ -15,7 +15,7 @@ use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::reconcile::Memory;
 use crate::adapters::dump;
-use crate::adapters::kube::KubeCluster;
+use crate::adapters::kube::{Fence, KubeCluster, LeaseTimes};
 use crate::engine::InForce;
 use crate::engine::pass::{Live, timeout_of};
 use crate::error::Failure;
@@ -30,6 +30,8 @@ pub(super) struct Connected {
     pub(super) connection: Connection,
     /// Stands for everything that it was made of.
     fingerprint: String,
+    /// What every write through it asks.
+    pub(super) fence: Arc<Fence>,
     pub(super) live: Live,
 }
 
@@ -60,6 +62,11 @@ impl Keeper {
         }
     }
 
+    /// A fence for one connection. Two documents can lead to one cluster, and only one of them may have it.
+    fn fence(&self) -> Arc<Fence> {
+        LeaseTimes::of(self.daemon.settings.lease).fence(&format!("{}/{}", self.daemon.identity, self.name))
+    }
+
     /// The next connection, once it is another one than the one in use; none at the end.
     async fn another(&self, dialer: &mut Dialer, used: Option<&Cluster>) -> Option<Connected> {
         let mut desired = self.desired.clone();
@@ -68,7 +75,7 @@ impl Keeper {
             desired.mark_unchanged();
             let known = used.map(|cluster| cluster.connected.fingerprint.as_str());
             let dialed = tokio::select! {
-                dialed = dialer.dial(&self.name, desired.borrow().clone(), known) => dialed,
+                dialed = dialer.dial(self, desired.borrow().clone(), known) => dialed,
                 () = self.stop.cancelled() => return None,
             };
             let wait = match dialed {
@@ -114,20 +121,20 @@ impl Dialer {
     /// Connects as the state says, unless that comes to the connection that is `known`.
     async fn dial(
         &mut self,
-        name: &str,
+        keeper: &Keeper,
         in_force: Arc<InForce>,
         known: Option<&str>,
     ) -> Result<Option<Connected>, Failure> {
         // Longer than the timeout of the attempt itself, so that it can tell what took so long.
         const LONGEST: Duration = Duration::from_secs(60);
-        let document = in_force.desired.clusters.get(name);
+        let document = in_force.desired.clusters.get(keeper.name.as_str());
         let wanted = document.map(|document| document.spec.connection.clone());
         // Another connection than the one that hangs need not wait for it.
         self.attempt.take_if(|(connection, _)| *connection != wanted);
         let (_, attempt) = self.attempt.get_or_insert_with(|| {
-            let (name, known) = (name.to_owned(), known.map(str::to_owned));
-            let runtime = tokio::runtime::Handle::current();
-            let attempt = move || runtime.block_on(connect(&name, &in_force, known.as_deref()));
+            let (name, known) = (keeper.name.clone(), known.map(str::to_owned));
+            let (fence, runtime) = (keeper.fence(), tokio::runtime::Handle::current());
+            let attempt = move || runtime.block_on(connect(&name, &in_force, fence, known.as_deref()));
             (wanted, tokio::task::spawn_blocking(attempt))
         });
         let Ok(done) = tokio::time::timeout(LONGEST, &mut *attempt).await else {
@@ -139,7 +146,12 @@ impl Dialer {
 }
 
 /// Connects, if anything that the connection is made of is other than what is `known`.
-async fn connect(name: &str, in_force: &InForce, known: Option<&str>) -> Result<Option<Connected>, Failure> {
+async fn connect(
+    name: &str,
+    in_force: &InForce,
+    fence: Arc<Fence>,
+    known: Option<&str>,
+) -> Result<Option<Connected>, Failure> {
     let Some(document) = in_force.desired.clusters.get(name) else { return Ok(None) };
     let (connection, root) = (&document.spec.connection, in_force.root.as_deref());
     let (fingerprint, live) = if let Some(path) = &connection.file {
@@ -157,7 +169,7 @@ async fn connect(name: &str, in_force: &InForce, known: Option<&str>) -> Result<
         if known == Some(&fingerprint) {
             return Ok(None);
         }
-        (fingerprint, Live::Kube(KubeCluster::connect(name, connection, root, timeout).await?))
+        (fingerprint, Live::Kube(KubeCluster::connect(name, connection, root, timeout, Some(fence.clone())).await?))
     };
-    Ok(Some(Connected { connection: connection.clone(), fingerprint, live }))
+    Ok(Some(Connected { connection: connection.clone(), fingerprint, fence, live }))
 }

@@ -26,9 +26,10 @@ pub(crate) struct Follow {
     questions: Mutex<Option<mpsc::Receiver<Question>>>,
 }
 
-/// Whether a commit is older than the one in force.
+/// Whether a commit is older than another one, which is in force.
 struct Question {
     commit: String,
+    in_force: String,
     answer: oneshot::Sender<bool>,
 }
 
@@ -44,10 +45,11 @@ impl Follow {
         self.trigger.clone()
     }
 
-    /// Whether the commit in force may take the place of another one. The source is looked at before that is denied.
-    pub(super) async fn is_older(&self, commit: &str) -> bool {
+    /// Whether the commit in force may take the place of another one. The source is looked at before that is denied; what
+    /// is in force can become another one by that, and then it is denied as well.
+    pub(super) async fn is_older(&self, commit: &str, in_force: &str) -> bool {
         let (answer, answered) = oneshot::channel();
-        let question = Question { commit: commit.to_owned(), answer };
+        let question = Question { commit: commit.to_owned(), in_force: in_force.to_owned(), answer };
         self.ask.send(question).await.is_ok() && answered.await.unwrap_or(false)
     }
 }
@@ -145,21 +147,27 @@ impl Source {
     }
 
     async fn answer(&mut self, question: Question) -> Result<(), Failure> {
-        if self.relation(&question.commit).await? {
-            let _ = question.answer.send(true);
-            return Ok(());
+        let mut older = self.relation(&question).await?;
+        if older == Some(false) {
+            // Another replica may simply have looked later than this one.
+            let looked = self.look().await?;
+            older = self.relation(&question).await?;
+            if looked && self.daemon.settings.follow.follow_rewinds {
+                older = older.map(|_| true);
+            }
         }
-        // Another replica may simply have looked later than this one.
-        let looked = self.look().await?;
-        let older = self.relation(&question.commit).await? || (looked && self.daemon.settings.follow.follow_rewinds);
-        let _ = question.answer.send(older);
+        let _ = question.answer.send(older == Some(true));
         Ok(())
     }
 
-    async fn relation(&mut self, commit: &str) -> Result<bool, Failure> {
-        let commit = commit.to_owned();
-        let relation = self.with_follower(move |follower| follower.contains(&commit)).await?;
-        Ok(matches!(relation, Ok(Relation::Same | Relation::Older)))
+    /// Whether the commit is older than the one in force; none where another one is in force by now.
+    async fn relation(&mut self, question: &Question) -> Result<Option<bool>, Failure> {
+        let (commit, ours) = (question.commit.clone(), question.in_force.clone());
+        self.with_follower(move |follower| {
+            let still = follower.in_force().is_some_and(|state| state.revision.commit.as_ref() == Some(&ours));
+            still.then(|| matches!(follower.contains(&commit), Ok(Relation::Same | Relation::Older)))
+        })
+        .await
     }
 
     /// Git and parsing block, and keep nobody else waiting.

@@ -32,12 +32,8 @@ impl Cluster {
 
     /// Follows the cluster's pods, which only the guard `running-pods` asks for.
     pub(super) async fn watch_pods(&self, kube: &KubeCluster) {
-        self.watch::<PodObject>(
-            kube,
-            |seen| self.store.pods(seen),
-            |failure| self.store.pods_failed(failure.clone()),
-        )
-        .await;
+        self.watch::<PodObject>(kube, |seen| self.store.pods(seen), |failure| self.store.pods_failed(failure.clone()))
+            .await;
     }
 
     async fn watch<T: Watched>(&self, kube: &KubeCluster, tell: impl Fn(Seen<T>), failed: impl Fn(&Failure)) {

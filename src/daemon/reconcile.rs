@@ -22,7 +22,7 @@ use crate::plan::window::{Opening, opening};
 use crate::plan::{self, ClusterPlan, FightLimits, Fights};
 use crate::report::NodeCounts;
 
-/// How long further changes are waited for, so that a burst of them is one pass.
+/// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.
 const GATHER: Duration = Duration::from_millis(20);
 /// How many names the status tells.
 const NAMED: usize = 100;
@@ -72,12 +72,13 @@ impl Cluster {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.store.changed.notified() => tokio::time::sleep(GATHER).await,
+                () = self.store.changed.notified() => {}
                 _ = desired.changed() => {}
                 _ = tenure.changed() => {}
                 () = clock::until(wake.at) => {}
                 () = retry(wake.retry) => {}
             }
+            tokio::time::sleep(GATHER).await;
             wake = self.pass(memory, kube).await.unwrap_or_default();
         }
     }
@@ -187,10 +188,7 @@ impl Cluster {
         let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now));
         // What was due and not done waits for something else than time.
         let retries = memory.failing.values().map(|(_, again)| *again).chain(memory.rest);
-        Wake {
-            at: moments.filter(|moment| *moment > now).min(),
-            retry: retries.filter(|again| *again > begun).min(),
-        }
+        Wake { at: moments.filter(|moment| *moment > now).min(), retry: retries.filter(|again| *again > begun).min() }
     }
 
     /// Writes down how the cluster stands.

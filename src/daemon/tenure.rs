@@ -12,6 +12,9 @@ use crate::report::TenureReport;
 /// What fails where the Lease does.
 const LEASE: &str = "lease";
 
+/// However short the lease, the API server is asked no more often than this.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// What this process may do to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum May {
@@ -40,11 +43,11 @@ impl Cluster {
                 }
                 continue;
             }
-            let wait = match self.claim(lease, cluster).await {
-                Ok(mine) => {
+            let wait = match self.claim(lease, times, cluster).await {
+                Ok(wait) => {
                     backoff.went_well();
                     self.daemon.works(&self.name, LEASE);
-                    if mine { times.renew() } else { times.look() }
+                    wait
                 }
                 Err(failure) => {
                     self.tenure_failed(&failure, lease);
@@ -53,7 +56,7 @@ impl Cluster {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(100))) => {}
+                () = tokio::time::sleep(wait.max(SHORTEST)) => {}
                 _ = desired.changed() => {}
             }
         }
@@ -66,37 +69,35 @@ impl Cluster {
         }
     }
 
-    /// Whether the Lease is this process's.
-    async fn claim(&self, lease: &mut Lease, cluster: &KubeCluster) -> Result<bool, Failure> {
+    /// Reaches for the Lease, or renews it. Returns when to do so again.
+    async fn claim(&self, lease: &mut Lease, times: LeaseTimes, cluster: &KubeCluster) -> Result<Duration, Failure> {
         let revision = self.in_force().revision.commit.clone();
-        let recorded = match lease.hold(cluster, None).await? {
-            Tenure::Theirs { holder } => {
+        let (mine, recorded) = match lease.look(cluster).await? {
+            Tenure::Theirs { holder, free_in } => {
                 self.is_no_twin(&holder)?;
                 self.may(May::Watch, TenureReport::Standby { holder });
-                return Ok(false);
+                return Ok(times.look().min(free_in));
             }
-            Tenure::Mine { recorded } => recorded,
+            Tenure::Mine { recorded } => (true, recorded),
+            Tenure::Free { recorded } => (false, recorded),
         };
-        let Some(revision) = revision else {
-            self.may(May::Write(None), TenureReport::Holder);
-            return Ok(true);
-        };
-        if recorded.as_ref() == Some(&revision) {
-            self.may(May::Write(recorded), TenureReport::Holder);
-            return Ok(true);
-        }
-        if let Some(recorded) = recorded
-            && !self.daemon.follow.is_older(&recorded).await
+        if let (Some(recorded), Some(revision)) = (&recorded, &revision)
+            && recorded != revision
+            && !self.daemon.follow.is_older(recorded, revision).await
         {
-            self.may(May::Watch, TenureReport::Behind { recorded });
-            return Ok(true);
+            // Whoever knows more than this process may have it.
+            self.may(May::Watch, TenureReport::Behind { recorded: recorded.clone() });
+            self.give_back(cluster, lease).await;
+            return Ok(times.look());
         }
         // Recorded before anything of it is applied: whoever comes next must not fall back behind it.
-        match lease.hold(cluster, Some(&revision)).await? {
-            Tenure::Mine { .. } => self.may(May::Write(Some(revision)), TenureReport::Holder),
-            Tenure::Theirs { holder } => self.may(May::Watch, TenureReport::Standby { holder }),
+        let is_settled = mine && (revision.is_none() || recorded == revision);
+        if !is_settled && let Tenure::Theirs { holder, .. } = lease.take(cluster, revision.as_deref()).await? {
+            self.may(May::Watch, TenureReport::Standby { holder });
+            return Ok(times.look());
         }
-        Ok(true)
+        self.may(May::Write(revision), TenureReport::Holder);
+        Ok(times.renew())
     }
 
     /// Whether the holder has the Lease for this cluster, and not for another document that leads to the same one.
@@ -104,8 +105,10 @@ impl Cluster {
         match holder.rsplit_once('/') {
             Some((_, other)) if other != self.name => {
                 self.may(May::Watch, TenureReport::Unknown);
-                Err(Failure::new(format!("the cluster is already written to as {other}: its Lease is held by {holder}"))
-                    .hint("let only one Cluster document lead to each cluster"))
+                Err(Failure::new(format!(
+                    "the cluster is already written to as {other}: its Lease is held by {holder}"
+                ))
+                .hint("let only one Cluster document lead to each cluster"))
             }
             _ => Ok(()),
         }

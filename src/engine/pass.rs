@@ -89,7 +89,7 @@ pub async fn observe(loaded: &Loaded, name: &ClusterName, cluster: &DesiredClust
         let dump = dump::read(path, &loaded.file(path)?)?;
         return Ok(Observed { nodes: dump.nodes.clone(), live: Live::Dump(Box::new(dump)) });
     }
-    let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), timeout_of(cluster)).await?;
+    let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), timeout_of(cluster), None).await?;
     let nodes = kube.nodes().await?.into_iter().map(NodeObject::observed);
     let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
     Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(kube) })

@@ -11,19 +11,19 @@
     reason = "a benchmark drives the world outside, and gives up where that fails"
 )]
 
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/control_plane/mod.rs"]
 mod control_plane;
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/daemon.rs"]
 mod daemon;
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/openb.rs"]
 mod openb;
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/run.rs"]
 mod run;
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/state.rs"]
 mod state;
 

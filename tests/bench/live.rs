@@ -11,10 +11,10 @@
     reason = "a benchmark drives the world outside, and gives up where that fails"
 )]
 
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/control_plane/mod.rs"]
 mod control_plane;
-#[allow(dead_code, reason = "the harness is the tests', which use all of it")]
+#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
 #[path = "../it/support/openb.rs"]
 mod openb;
 

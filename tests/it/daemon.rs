@@ -4,4 +4,5 @@ mod churn;
 mod following;
 mod healing;
 mod outage;
+mod replicas;
 mod support;

@@ -99,7 +99,7 @@ impl KubeCluster {
     /// A read: waits for a busy server, but not for one that is away.
     pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
         let deadline = Instant::now() + READ_PATIENCE;
-        (|| self.attempt(&request))
+        (|| attempt(&self.client, request.clone()))
             .retry(back_off())
             .when(CallError::is_busy)
             .adjust(|error, wait| wait_until(deadline, error, wait))
@@ -110,10 +110,16 @@ impl KubeCluster {
     pub(super) async fn write(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
         let deadline = Instant::now() + WRITE_PATIENCE;
         let bounded = || async {
-            if self.fence.as_ref().is_some_and(|fence| !fence.permits()) {
-                return Err(CallError::Fenced);
+            match &self.fenced {
+                None => attempt_within(&self.client, request.clone(), self.timeout).await,
+                Some((client, fence)) => {
+                    fence
+                        .guard(&request, async |request, limit| {
+                            attempt_within(client, request, limit.min(self.timeout)).await
+                        })
+                        .await
+                }
             }
-            tokio::time::timeout(self.timeout, self.attempt(&request)).await.unwrap_or(Err(CallError::TimedOut))
         };
         // A server that has just come back knows nobody's rights for a moment.
         let mut was_away = false;
@@ -127,26 +133,38 @@ impl KubeCluster {
             .await
     }
 
-    async fn attempt(&self, request: &Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
-        let body = self.open(request.clone()).await?;
-        Ok(body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes().to_vec())
-    }
-
     /// The body of an answer, before it has come.
     pub(super) async fn open(&self, request: Request<Vec<u8>>) -> Result<Body, CallError> {
-        let response = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable_cause(&error))?;
-        let (parts, body) = response.into_parts();
-        if parts.status.is_success() {
-            return Ok(body);
-        }
-        let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
-        let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Err(CallError::Refused {
-            code: parts.status.as_u16(),
-            message: message_of(&body, parts.status),
-            retry_after: seconds.map(|seconds: u64| Duration::from_secs(seconds.min(60))),
-        })
+        open(&self.client, request).await
     }
+}
+
+async fn attempt_within(
+    client: &kube::Client,
+    request: Request<Vec<u8>>,
+    limit: Duration,
+) -> Result<Vec<u8>, CallError> {
+    tokio::time::timeout(limit, attempt(client, request)).await.unwrap_or(Err(CallError::TimedOut))
+}
+
+async fn attempt(client: &kube::Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+    let body = open(client, request).await?;
+    Ok(body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes().to_vec())
+}
+
+async fn open(client: &kube::Client, request: Request<Vec<u8>>) -> Result<Body, CallError> {
+    let response = client.send(request.map(Body::from)).await.map_err(|error| unreachable_cause(&error))?;
+    let (parts, body) = response.into_parts();
+    if parts.status.is_success() {
+        return Ok(body);
+    }
+    let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
+    let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Err(CallError::Refused {
+        code: parts.status.as_u16(),
+        message: message_of(&body, parts.status),
+        retry_after: seconds.map(|seconds: u64| Duration::from_secs(seconds.min(60))),
+    })
 }
 
 /// The lines of an answer, as they come.

@@ -1,14 +1,16 @@
 //! From the connection of a Cluster document to a client.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, header};
 use kube::Config;
 use kube::client::AuthError;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use sha2::{Digest, Sha256};
 
-use super::KubeCluster;
+use super::{Fence, KubeCluster, fence};
 use crate::error::Failure;
 use crate::model::cluster::Connection;
 
@@ -16,12 +18,14 @@ use crate::model::cluster::Connection;
 const DEFAULT: &str = "the default kubeconfig";
 
 impl KubeCluster {
-    /// Prepares a client; nothing is sent yet. A relative kubeconfig is looked for below `base`.
+    /// Prepares a client; nothing is sent yet. A relative kubeconfig is looked for below `base`. Where there is a fence,
+    /// nodes are written only while it permits that.
     pub async fn connect(
         name: &str,
         connection: &Connection,
         base: Option<&Path>,
         timeout: Duration,
+        fence: Option<Arc<Fence>>,
     ) -> Result<Self, Failure> {
         let mut config = match connection.in_cluster {
             true => Config::incluster().map_err(|error| {
@@ -31,14 +35,21 @@ impl KubeCluster {
             false => from_kubeconfig(connection, base).await?,
         };
         config.connect_timeout = Some(timeout);
+        config.headers.push((header::USER_AGENT, user_agent(fence.as_deref())));
         config.default_retry = false; // drover retries itself: it knows which calls may wait, and for how long
         if !has_header_safe_token(&config.auth_info) {
             return Err(Failure::new("the token of the kubeconfig cannot be used: it holds a line break"));
         }
         // A kubeconfig can name a command that fetches credentials, which runs now and may take its time.
-        let prepared = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
-        let client = match tokio::time::timeout(timeout, prepared).await {
-            Ok(Ok(client)) => client.map_err(|error| unusable(&error))?,
+        let prepared = tokio::task::spawn_blocking(move || {
+            let fenced = match fence {
+                Some(fence) => Some((fence::client(&config, &fence)?, fence)),
+                None => None,
+            };
+            Ok((kube::Client::try_from(config)?, fenced))
+        });
+        let (client, fenced) = match tokio::time::timeout(timeout, prepared).await {
+            Ok(Ok(clients)) => clients.map_err(|error| unusable(&error))?,
             Ok(Err(error)) => return Err(Failure::caused("the connection cannot be set up", &error)),
             Err(_) => {
                 return Err(Failure::new(format!(
@@ -48,7 +59,7 @@ impl KubeCluster {
                 .hint("`timeout` in the Cluster document sets how long drover waits"));
             }
         };
-        Ok(Self { name: name.to_owned(), client, timeout, fence: None })
+        Ok(Self { name: name.to_owned(), client, timeout, fenced })
     }
 
     /// Stands for everything that a connection is made of. It changes with the kubeconfig and with the certificates and
@@ -85,6 +96,13 @@ impl KubeCluster {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Names the replica too, so that an audit log tells them apart.
+fn user_agent(fence: Option<&Fence>) -> HeaderValue {
+    const NAME: &str = concat!("drover/", env!("CARGO_PKG_VERSION"));
+    let whole = fence.and_then(|fence| HeaderValue::try_from(format!("{NAME} ({})", fence.identity)).ok());
+    whole.unwrap_or(HeaderValue::from_static(NAME))
 }
 
 /// The kubeconfig of a connection, and what it is called.

@@ -5,7 +5,7 @@
 //! well before that, by its own clock. The libraries for this patch a Lease without a precondition and trust the time
 //! in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
@@ -14,51 +14,43 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
 use super::call::call_error;
-use super::{CallError, KubeCluster};
+use super::{CallError, Fence, KubeCluster};
 use crate::adapters::clock;
 use crate::error::Failure;
 use crate::model::observed::FIELD_MANAGER;
 
 /// The name of the Lease in the cluster.
 const NAME: &str = "drover";
+/// The part of its duration after which a Lease that does not move is free.
+const TAKEN: f32 = 0.85;
 /// The annotation that holds the revision in force.
 const REVISION: &str = "drover.dev/revision";
-
-/// Whether this process may write to a cluster at this very moment.
-///
-/// Both clocks count: the steady one stands still while a machine sleeps, and the other can be set.
-#[derive(Debug, Default)]
-pub struct Fence(Mutex<Option<(Instant, SystemTime)>>);
-
-impl Fence {
-    /// Whether a write may be sent now.
-    pub fn permits(&self) -> bool {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|(steady, wall)| Instant::now() < steady && SystemTime::now() < wall)
-    }
-
-    fn set(&self, until: Option<(Instant, SystemTime)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    }
-}
 
 /// How a cluster's Lease stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tenure {
     /// This process holds it.
     Mine {
-        /// The revision that was in force when it was taken over, if one was recorded.
+        /// The revision that is recorded in it as in force.
+        recorded: Option<String>,
+    },
+    /// Nobody holds it.
+    Free {
+        /// The revision that is recorded in it as in force.
         recorded: Option<String>,
     },
     /// Another process holds it.
     Theirs {
         /// Who.
         holder: String,
+        /// When it is free, unless it moves before.
+        free_in: Duration,
     },
 }
 
 /// Times of a Lease, all parts of its duration: it is renewed at a fifth, a holder that cannot renew stops at 0.7, and
-/// a claimant that saw nothing move takes it at 0.85. What lies between is for requests that are under way.
+/// a claimant that saw nothing move takes it at 0.85. What lies between is for requests that are under way. A claimant
+/// looks every tenth, so that it has the Lease at 0.95 of the duration after the holder died, at the latest.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseTimes(Duration);
 
@@ -66,6 +58,11 @@ impl LeaseTimes {
     /// The times of a Lease of this duration.
     pub fn of(duration: Duration) -> Self {
         Self(duration.max(Duration::from_secs(1)))
+    }
+
+    /// What is to be asked before each write under such a Lease. `identity` must be this process's alone.
+    pub fn fence(self, identity: &str) -> Arc<Fence> {
+        Arc::new(Fence::new(identity, self.slack()))
     }
 
     /// How often it is renewed.
@@ -82,6 +79,10 @@ impl LeaseTimes {
         self.0.mul_f32(0.7)
     }
 
+    fn slack(self) -> Duration {
+        self.0.mul_f32(TAKEN - 0.7)
+    }
+
     fn seconds(self) -> i32 {
         i32::try_from(self.0.as_secs_f32().ceil() as i64).unwrap_or(i32::MAX)
     }
@@ -95,15 +96,17 @@ pub struct Lease {
     fence: Arc<Fence>,
     /// The Lease as this process last wrote it; none while it does not hold it.
     held: Option<LeaseObject>,
+    /// The Lease as it was found when nobody held it.
+    free: Option<LeaseObject>,
     /// Another's Lease as it was last seen to move, and when that was.
     moved: Option<(String, Instant)>,
 }
 
 impl Lease {
-    /// Nothing known yet. `identity` must be this process's alone.
-    pub fn new(namespace: &str, identity: &str, times: LeaseTimes) -> Self {
-        let fence = Arc::default();
-        Self { namespace: namespace.into(), identity: identity.into(), times, fence, held: None, moved: None }
+    /// Nothing known yet. The fence is that of the connection through which the cluster is written.
+    pub fn new(namespace: &str, fence: Arc<Fence>, times: LeaseTimes) -> Self {
+        let identity = fence.identity.clone();
+        Self { namespace: namespace.into(), identity, times, fence, held: None, free: None, moved: None }
     }
 
     /// What every write to the cluster must ask.
@@ -111,69 +114,81 @@ impl Lease {
         self.fence.clone()
     }
 
-    /// Renews the Lease or reaches for it. `revision` is recorded in it where this process has it.
-    pub async fn hold(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, Failure> {
-        let limit = self.times.renew().max(Duration::from_millis(500));
-        let done = tokio::time::timeout(limit, self.round(cluster, revision)).await.unwrap_or(Err(CallError::TimedOut));
-        done.map_err(|error| self.explain(cluster, &error))
+    /// Renews the Lease, or looks who has it.
+    pub async fn look(&mut self, cluster: &KubeCluster) -> Result<Tenure, Failure> {
+        self.in_time(cluster, async |lease| lease.renewed(cluster).await).await
     }
 
-    /// Gives the Lease back, so that the next holder need not wait.
+    /// Takes the Lease as it was last looked at, and records the revision that is in force from now on.
+    pub async fn take(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, Failure> {
+        self.in_time(cluster, async |lease| lease.taken(cluster, revision).await).await
+    }
+
+    /// Gives the Lease back once no write is under way, so that the next holder need not wait.
     pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
         self.fence.set(None);
         let Some(mut lease) = self.held.take() else { return Ok(()) };
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = Some(String::new());
         }
-        let replaced = tokio::time::timeout(cluster.timeout, self.replace(cluster, &lease)).await;
-        replaced.unwrap_or(Err(CallError::TimedOut)).map(drop).map_err(|error| self.explain(cluster, &error))
-    }
-
-    async fn round(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
-        let sent = (Instant::now(), SystemTime::now());
-        if let Some(lease) = self.held.take() {
-            match self.replace(cluster, &self.claimed(lease, revision)).await {
-                Ok(lease) => return Ok(self.won(lease, sent)),
-                // Somebody else wrote it: what it says now decides.
-                Err(CallError::Refused { code: 404 | 409, .. }) => self.fence.set(None),
-                // It may still be this process's, until the fence says otherwise.
-                Err(error) => return Err(error),
-            }
-        }
-        let api = self.api(cluster);
-        let Some(found) = api.get_opt(NAME).await.map_err(|error| call_error(&error))? else {
-            let new = LeaseObject { metadata: named(), ..LeaseObject::default() };
-            let created = api.create(&parameters(), &self.claimed(new, revision)).await;
-            return self.reached(created.map_err(|error| call_error(&error)), None, sent);
+        let given_back = async {
+            self.fence.close().await;
+            self.replace(cluster, &lease).await
         };
-        if let Some(holder) = self.holder_of(&found) {
-            return Ok(Tenure::Theirs { holder });
-        }
-        // What was in force stays recorded until this process knows how its own revision relates to it.
-        let recorded = recorded(&found);
-        let replaced = self.replace(cluster, &self.claimed(found, None)).await;
-        self.reached(replaced, recorded, sent)
+        let given_back = tokio::time::timeout(cluster.timeout, given_back).await;
+        given_back.unwrap_or(Err(CallError::TimedOut)).map(drop).map_err(|error| self.explain(cluster, &error))
     }
 
-    /// What became of an attempt to take the Lease over.
-    fn reached(
+    async fn in_time(
         &mut self,
-        written: Result<LeaseObject, CallError>,
-        recorded: Option<String>,
-        sent: (Instant, SystemTime),
-    ) -> Result<Tenure, CallError> {
+        cluster: &KubeCluster,
+        work: impl AsyncFnOnce(&mut Self) -> Result<Tenure, CallError>,
+    ) -> Result<Tenure, Failure> {
+        let limit = self.times.renew().max(Duration::from_millis(500));
+        let done = tokio::time::timeout(limit, work(self)).await.unwrap_or(Err(CallError::TimedOut));
+        done.map_err(|error| self.explain(cluster, &error))
+    }
+
+    async fn renewed(&mut self, cluster: &KubeCluster) -> Result<Tenure, CallError> {
+        if self.held.is_some() {
+            return self.taken(cluster, None).await;
+        }
+        let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
+        let found = found.unwrap_or_else(|| LeaseObject { metadata: named(), ..LeaseObject::default() });
+        if let Some((holder, free_in)) = self.holder_of(&found) {
+            return Ok(Tenure::Theirs { holder, free_in });
+        }
+        let recorded = recorded(&found);
+        self.free = Some(found);
+        Ok(Tenure::Free { recorded })
+    }
+
+    /// Writes the Lease at the version it was read at.
+    async fn taken(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
+        let sent = (Instant::now(), SystemTime::now());
+        // Whatever comes of this, the version is spent: the next look begins with a read.
+        let Some(lease) = self.held.take().or_else(|| self.free.take()) else {
+            return Ok(Tenure::Free { recorded: None });
+        };
+        let claimed = self.claimed(lease, revision);
+        let written = match claimed.metadata.resource_version {
+            Some(_) => self.replace(cluster, &claimed).await,
+            None => self.api(cluster).create(&parameters(), &claimed).await.map_err(|error| call_error(&error)),
+        };
         match written {
-            Ok(lease) => {
-                self.won(lease, sent);
-                Ok(Tenure::Mine { recorded })
+            Ok(lease) => Ok(self.won(lease, sent)),
+            Err(CallError::Refused { code: 404 | 409, .. }) => {
+                // Somebody else wrote it.
+                self.fence.set(None);
+                Ok(Tenure::Theirs { holder: "a faster process".into(), free_in: Duration::ZERO })
             }
-            Err(CallError::Refused { code: 409, .. }) => Ok(Tenure::Theirs { holder: "a faster process".into() }),
+            // It may still be this process's, until the fence says otherwise.
             Err(error) => Err(error),
         }
     }
 
-    /// Who holds a Lease that another process wrote; none where it is free.
-    fn holder_of(&mut self, lease: &LeaseObject) -> Option<String> {
+    /// Who holds a Lease that another process wrote, and for how long at least; none where it is free.
+    fn holder_of(&mut self, lease: &LeaseObject) -> Option<(String, Duration)> {
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty() && *holder != self.identity)?;
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
@@ -186,13 +201,14 @@ impl Lease {
             }
         };
         let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(1).max(1) as u64);
-        (since.elapsed() < duration.mul_f32(0.85)).then_some(holder)
+        let left = duration.mul_f32(TAKEN).saturating_sub(since.elapsed());
+        (!left.is_zero()).then_some((holder, left))
     }
 
     fn won(&mut self, lease: LeaseObject, (steady, wall): (Instant, SystemTime)) -> Tenure {
         // Counted from before the request was sent: the API server may have seen it at once.
         self.fence.set(Some((steady + self.times.stop(), wall + self.times.stop())));
-        self.moved = None;
+        (self.moved, self.free) = (None, None);
         let recorded = recorded(&lease);
         self.held = Some(lease);
         Tenure::Mine { recorded }

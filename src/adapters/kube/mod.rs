@@ -3,6 +3,7 @@
 mod call;
 mod connect;
 mod events;
+mod fence;
 mod lease;
 mod patch;
 mod watch;
@@ -15,7 +16,8 @@ use http::Request;
 use serde::de::DeserializeOwned;
 
 pub use call::CallError;
-pub use lease::{Fence, Lease, LeaseTimes, Tenure};
+pub use fence::Fence;
+pub use lease::{Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
 pub use watch::{Lost, Seen, Watched, Watcher};
 
@@ -35,16 +37,11 @@ pub struct KubeCluster {
     name: String,
     client: kube::Client,
     timeout: Duration,
-    fence: Option<Arc<Fence>>,
+    /// What writes must ask, and the client that does; none where nobody else writes.
+    fenced: Option<(kube::Client, Arc<Fence>)>,
 }
 
 impl KubeCluster {
-    /// The same cluster, to which nothing is written while the fence forbids it.
-    pub fn fenced(mut self, fence: Arc<Fence>) -> Self {
-        self.fence = Some(fence);
-        self
-    }
-
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await

@@ -198,14 +198,15 @@ impl<T: Watched> Watcher<T> {
         tracing::debug!(cluster = cluster.name, "watching {} from {version}", T::WHAT);
         tell(Seen::Opened);
         loop {
-            let line = match timeout_at(begun + lifetime + GRACE, lines.next()).await.map_err(|_| CallError::TimedOut)? {
-                Ok(Some(line)) => line,
-                Ok(None) if begun.elapsed() + SHORTEST >= lifetime => return Ok(End::Orderly),
-                Ok(None) => return Ok(End::Early),
-                // It did live: whether the API server is still there, the next request shows.
-                Err(CallError::Unreachable { .. }) if begun.elapsed() >= SHORTEST => return Ok(End::Early),
-                Err(error) => return Err(error),
-            };
+            let line =
+                match timeout_at(begun + lifetime + GRACE, lines.next()).await.map_err(|_| CallError::TimedOut)? {
+                    Ok(Some(line)) => line,
+                    Ok(None) if begun.elapsed() + SHORTEST >= lifetime => return Ok(End::Orderly),
+                    Ok(None) => return Ok(End::Early),
+                    // It did live: whether the API server is still there, the next request shows.
+                    Err(CallError::Unreachable { .. }) if begun.elapsed() >= SHORTEST => return Ok(End::Early),
+                    Err(error) => return Err(error),
+                };
             let event = serde_json::from_slice::<WatchEvent<T>>(&line)
                 .map_err(|error| CallError::Unreachable { cause: format!("its watch cannot be read: {error}") })?;
             let (seen, version) = match event {

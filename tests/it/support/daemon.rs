@@ -48,7 +48,8 @@ impl Daemon {
 
     /// The HTTP status and body at a path.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build().into();
+        let config = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).timeout_global(Some(SOON));
+        let agent: ureq::Agent = config.build().into();
         let answer = agent.get(format!("{}{path}", self.url())).call();
         let mut answer = answer.unwrap_or_else(|error| panic!("GET {path}: {error}; it said:\n{}", self.said()));
         (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body"))

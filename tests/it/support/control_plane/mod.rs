@@ -1,6 +1,7 @@
 //! Real Kubernetes API servers for tests: each with its own etcd, ports, TLS certificate, tokens and folder.
 
 mod access;
+mod audit;
 mod http;
 mod kubelet;
 mod objects;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub(crate) use access::Role;
+pub(crate) use audit::Write;
 pub(crate) use http::{Client, JSON, MERGE_PATCH, Reply};
 pub(crate) use objects::{NodeSpec, PodSpec};
 pub(crate) use process::eventually;
@@ -32,6 +34,7 @@ pub(crate) const TOKEN_MARK: &str = "-token-of-";
 /// A cluster's API server and etcd. Fields are dropped in order: the servers end before their folder goes.
 pub(crate) struct ControlPlane {
     name: String,
+    audited: bool,
     api_server: Mutex<Option<Server>>,
     etcd: Mutex<Option<Server>>,
     slot: Slot,
@@ -40,9 +43,19 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// The name is the kubeconfigs' cluster and context.
     pub(crate) fn start_named(name: &str) -> Self {
+        Self::start(name, false)
+    }
+
+    /// One that keeps account of what is written to nodes and Leases.
+    pub(crate) fn start_audited(name: &str) -> Self {
+        Self::start(name, true)
+    }
+
+    fn start(name: &str, audited: bool) -> Self {
         let slot = Slot::claim();
         let etcd = start_etcd(&slot);
-        let plane = Self { name: name.into(), api_server: Mutex::new(None), etcd: Mutex::new(Some(etcd)), slot };
+        let etcd = Mutex::new(Some(etcd));
+        let plane = Self { name: name.into(), audited, api_server: Mutex::new(None), etcd, slot };
         plane.write_credentials();
         plane.start_api_server();
         // The server makes it in the background, and pods and rights need it.
@@ -179,10 +192,14 @@ impl ControlPlane {
         let (folder, database) = (self.path(&format!("{mark}-ca")), self.path(&format!("{mark}-ca/index")));
         fs::create_dir_all(&folder).expect("a folder");
         write(&database, "");
-        write(&folder.join("config"), &format!(
-            "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n",
-            database.display(), folder.display()
-        ));
+        write(
+            &folder.join("config"),
+            &format!(
+                "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n",
+                database.display(),
+                folder.display()
+            ),
+        );
         let mut sign = openssl(&["ca", "-batch", "-notext", "-enddate", &until, "-config"]);
         sign.arg(folder.join("config")).arg("-cert").arg(ca).arg("-keyfile").arg(ca_key);
         run(sign.arg("-in").arg(&asked).arg("-out").arg(&certificate));
@@ -291,7 +308,7 @@ impl ControlPlane {
 
     fn spawn_api_server(&self) -> Server {
         let path = |name: &str| self.path(name).display().to_string();
-        let args = [
+        let mut args = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.slot.etcd_port),
             format!("--secure-port={}", self.slot.api_port),
             "--bind-address=127.0.0.1".into(),
@@ -306,6 +323,11 @@ impl ControlPlane {
             // The second would taint every new node as not ready, and no controller is here to take that off again.
             "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".into(),
         ];
+        if self.audited {
+            write(&self.path(audit::POLICY_FILE), audit::POLICY);
+            args.push(format!("--audit-policy-file={}", path(audit::POLICY_FILE)));
+            args.push(format!("--audit-log-path={}", path(audit::LOG_FILE)));
+        }
         Server::spawn(&binaries().join("kube-apiserver"), &args, self.path("apiserver.log"))
     }
 
