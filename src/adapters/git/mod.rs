@@ -4,6 +4,7 @@ mod blame;
 mod credentials;
 mod links;
 mod remote;
+mod trees;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
