@@ -41,7 +41,7 @@ pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
     for (name, loaded) in [("base", &base), ("head", &head)] {
         if !loaded.is_valid() {
             ui.note(&format!("the {name}, {}, does not validate:\n", loaded.revision.short()));
-            ui.note(&problems_text(&loaded.problems, &args.state.shown_folder()));
+            ui.note(&problems_text(&loaded.problems, &loaded.shown_folder()));
         }
     }
     let mut plan = engine::pass::empty(&head, now);

@@ -31,7 +31,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let loaded = args.state.load_and_tell(ui, now)?;
+    let loaded = args.state.load_and_look(&args.clusters, ui, now)?;
     let pass = engine::plan(&loaded, &args.clusters.wanted(&AllowArgs::default()), now).await?;
     let status = status(&loaded, &pass, now);
     match args.format {

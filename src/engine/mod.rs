@@ -2,6 +2,7 @@
 //!
 //! The pass is the same for every command.
 
+mod ahead;
 pub mod apply;
 pub mod pass;
 pub mod state;
