@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Denied(&'static str),
     /// The server does what is asked, and the connection is closed before its answer.
     LostAnswer,
+    /// The server does what is asked, and its answer comes this much later.
+    Late(Duration),
     /// No answer ever comes.
     Silence,
 }
@@ -90,9 +92,10 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = Request::read(&mut reader)? {
             match (self.faults)(&self.note(&request)) {
-                None => {
-                    let (status, body) = self.forward(&request);
-                    respond(stream, status, None, &body)?;
+                None => self.pass(&request, stream)?,
+                Some(Fault::Late(wait)) => {
+                    thread::sleep(wait);
+                    self.pass(&request, stream)?;
                 }
                 Some(Fault::Status(status)) => respond(stream, status, None, &problem(status, "as the test wants it"))?,
                 Some(Fault::RetryAfter(status, seconds)) => {
@@ -112,6 +115,11 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    fn pass(&self, request: &Request, stream: &TcpStream) -> io::Result<()> {
+        let (status, body) = self.forward(request);
+        respond(stream, status, None, &body)
     }
 
     fn note(&self, request: &Request) -> Asked {
