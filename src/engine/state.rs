@@ -73,6 +73,7 @@ pub struct Size {
 enum StateOrigin {
     Folder { root: PathBuf, dirty: HashSet<Arc<str>>, history: Option<History> },
     Revision { git: Git, at: Revision },
+    Absent { folder: PathBuf },
 }
 
 /// What was last committed of a folder.
@@ -109,7 +110,7 @@ impl StateOrigin {
     fn root(&self) -> Option<&Path> {
         match self {
             Self::Folder { root, .. } => Some(root),
-            Self::Revision { .. } => None,
+            Self::Revision { .. } | Self::Absent { .. } => None,
         }
     }
 }
@@ -130,11 +131,18 @@ impl Loaded {
         self.origin.root()
     }
 
+    /// Whether the revision has no folder of this name, which counts as an empty state.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.origin, StateOrigin::Absent { .. })
+    }
+
     /// What is put before the names of files, so that a person can open them.
     pub fn shown_folder(&self) -> String {
         match &self.origin {
             StateOrigin::Folder { root, .. } => root.display().to_string(),
-            StateOrigin::Revision { at, .. } => at.folder.display().to_string(),
+            StateOrigin::Revision { at: Revision { folder, .. }, .. } | StateOrigin::Absent { folder } => {
+                folder.display().to_string()
+            }
         }
     }
 
@@ -157,6 +165,9 @@ impl Loaded {
                     .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))?;
                 git.file(at.commit, &inside)?
             }
+            StateOrigin::Absent { .. } => {
+                return Err(Failure::new(format!("there is no state that could hold {path}")));
+            }
         };
         String::from_utf8(bytes).map_err(|_| Failure::new(format!("{path} is not UTF-8")))
     }
@@ -169,7 +180,7 @@ impl Loaded {
                     dirty.contains(file).then(|| files::read_bytes(&root.join(file)).ok()).flatten()
                 });
             }
-            StateOrigin::Folder { history: None, .. } => {}
+            StateOrigin::Folder { history: None, .. } | StateOrigin::Absent { .. } => {}
             StateOrigin::Revision { git, at } => git.blamer(&at.folder, Some(at.commit)).fill(sources, |_| None),
         }
     }
@@ -184,12 +195,18 @@ pub struct Loader {
     parsed: HashMap<Arc<str>, Known>,
     last: Option<Arc<Desired>>,
     ahead: Option<BTreeSet<String>>,
+    may_be_absent: bool,
 }
 
 impl Loader {
     /// A loader that begins to look at these clusters, or at all where there are none, while it still reads the state.
     pub fn looking_ahead(clusters: BTreeSet<String>) -> Self {
         Self { ahead: Some(clusters), ..Self::default() }
+    }
+
+    /// A loader for which a revision without the folder of the state has an empty state.
+    pub fn for_comparison() -> Self {
+        Self { may_be_absent: true, ..Self::default() }
     }
 
     /// Reads a state. `now` decides which holds have expired.
@@ -236,6 +253,11 @@ impl Loader {
             Failure::new(format!("the folder {} leads out of the repository", folder.display()))
                 .hint("with --repo, --state is a path inside the repository")
         })?;
+        if self.may_be_absent && !folder.as_os_str().is_empty() && !git.has_folder(commit, &folder) {
+            let (commit, digest) = (Some(commit.to_string()), digest(&[]));
+            let revision = StateRevision { source: shown, commit, dirty: false, digest };
+            return Ok(self.finish(Listing::default(), revision, StateOrigin::Absent { folder }, now));
+        }
         self.load_revision(git, Revision { commit, folder }, shown, now)
     }
 
@@ -288,7 +310,8 @@ impl Loader {
         let desired = Arc::new(linked.desired);
         self.last = (problems.is_empty() && linked.problems.is_empty()).then(|| desired.clone());
         problems.extend(linked.problems);
-        if size.documents == 0 && problems.is_empty() {
+        let absent = matches!(origin, StateOrigin::Absent { .. });
+        if size.documents == 0 && problems.is_empty() && !absent {
             let message = "the state holds no document at all";
             problems.push(
                 Problem::of_file("empty-state", "", message)
