@@ -155,10 +155,10 @@ impl StateArgs {
         let (git, inside) = Git::discover(start)?.ok_or_else(|| {
             Failure::new(format!("{} is not in a git repository", start.display())).hint("name one with --repo")
         })?;
-        let whole = match named {
-            Some(_) => Some(inside.join(missing)),
-            None if inside.as_os_str().is_empty() => None,
-            None => Some(inside.join("state")),
+        let whole = match (named, inside) {
+            (Some(_), inside) => Some(inside.unwrap_or_default().join(missing)),
+            (None, Some(inside)) if !inside.as_os_str().is_empty() => Some(inside.join("state")),
+            (None, _) => None,
         };
         Ok((git.location(), whole))
     }
@@ -182,15 +182,6 @@ impl StateArgs {
             .hint("name its folder with --state, or make one from a live cluster with `drover import`"))
     }
 
-    /// What is put before the names of files, so that a person can open them.
-    pub(super) fn shown_folder(&self) -> String {
-        match self.source() {
-            Ok(StateSource::Folder(folder)) => folder.display().to_string(),
-            Ok(StateSource::Revision { folder: Some(folder), .. }) => folder.display().to_string(),
-            _ => String::new(),
-        }
-    }
-
     /// Loads the state.
     pub(super) fn load(&self, now: Timestamp) -> Result<Loaded, Failure> {
         Loader::default().load(&self.source()?, now)
@@ -198,9 +189,18 @@ impl StateArgs {
 
     /// Loads the state, and tells what is wrong with it.
     pub(super) fn load_and_tell(&self, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
-        let loaded = self.load(now)?;
+        self.load_with(Loader::default(), ui, now)
+    }
+
+    /// Loads the state and already looks at the clusters meanwhile, and tells what is wrong with it.
+    pub(super) fn load_and_look(&self, clusters: &ClusterArgs, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
+        self.load_with(Loader::looking_ahead(clusters.clusters.iter().cloned().collect()), ui, now)
+    }
+
+    fn load_with(&self, mut loader: Loader, ui: Ui, now: Timestamp) -> Result<Loaded, Failure> {
+        let loaded = loader.load(&self.source()?, now)?;
         if !loaded.problems.is_empty() {
-            ui.note(problems_text(&loaded.problems, &self.shown_folder()).trim_end());
+            ui.note(problems_text(&loaded.problems, &loaded.shown_folder()).trim_end());
             ui.note("");
         }
         Ok(loaded)

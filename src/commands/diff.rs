@@ -1,10 +1,12 @@
+use std::path::PathBuf;
+
 use clap::Args;
 use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{ClusterArgs, StateArgs};
 use super::plan::{ShownArgs, outcome};
-use crate::engine::{self, Loader, StateSource};
+use crate::engine::{self, Loaded, Loader, StateSource};
 use crate::error::Failure;
 use crate::plan::compare;
 use crate::report::problems_text;
@@ -34,14 +36,15 @@ pub(super) struct DiffArgs {
 }
 
 pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let (base, head) = revisions(args)?;
-    let mut loader = Loader::default();
-    let base = loader.load(&base, now)?;
-    let head = loader.load(&head, now)?;
+    let (base, head) = load(args, now)?;
     for (name, loaded) in [("base", &base), ("head", &head)] {
+        if loaded.is_absent() {
+            let (revision, folder) = (loaded.revision.short(), loaded.shown_folder());
+            ui.note(&format!("the {name}, {revision}, has no folder {folder}: it counts as an empty state"));
+        }
         if !loaded.is_valid() {
             ui.note(&format!("the {name}, {}, does not validate:\n", loaded.revision.short()));
-            ui.note(&problems_text(&loaded.problems, &args.state.shown_folder()));
+            ui.note(&problems_text(&loaded.problems, &loaded.shown_folder()));
         }
     }
     let mut plan = engine::pass::empty(&head, now);
@@ -54,6 +57,23 @@ pub(super) fn run(args: &DiffArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
     }
     ui.out(&args.shown.render(&plan, true)?)?;
     Ok(outcome(&plan, args.detailed_exitcode))
+}
+
+/// Both sides, from the same folder: where none was named and only one side has the usual one, the other is empty.
+fn load(args: &DiffArgs, now: Timestamp) -> Result<(Loaded, Loaded), Failure> {
+    let mut loader = Loader::for_comparison();
+    let mut sources = revisions(args)?;
+    let (base, head) = (loader.load(&sources.0, now)?, loader.load(&sources.1, now)?);
+    let folders = [base.shown_folder(), head.shown_folder()];
+    if head.root().is_some() || folders[0] == folders[1] {
+        return Ok((base, head));
+    }
+    for source in [&mut sources.0, &mut sources.1] {
+        if let StateSource::Revision { folder: folder @ None, .. } = source {
+            *folder = folders.iter().find(|folder| !folder.is_empty()).map(PathBuf::from);
+        }
+    }
+    Ok((loader.load(&sources.0, now)?, loader.load(&sources.1, now)?))
 }
 
 fn revisions(args: &DiffArgs) -> Result<(StateSource, StateSource), Failure> {

@@ -80,7 +80,7 @@ impl ShownArgs {
 }
 
 pub(super) async fn run(args: &PlanArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let loaded = args.state.load_and_tell(ui, now)?;
+    let loaded = args.state.load_and_look(&args.clusters, ui, now)?;
     let mut plan = engine::plan(&loaded, &args.clusters.wanted(&args.allow), now).await?.plan;
     if !args.shown.no_blame {
         loaded.blame(plan.sources_mut());

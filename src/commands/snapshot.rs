@@ -47,7 +47,7 @@ pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<O
             .hint("choose a cluster with a live connection"));
     }
     let within = |failure: Failure| failure.within(format!("cluster {name}"));
-    let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), pass::timeout_of(cluster), None)
+    let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), pass::timeout_of(&cluster.spec), None)
         .await
         .map_err(within)?;
     let nodes = kube.nodes().await.map_err(within)?;

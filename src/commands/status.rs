@@ -39,7 +39,7 @@ pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Out
     if let Some(url) = &args.daemon {
         return of_daemon(args, url, ui).await;
     }
-    let loaded = args.state.load_and_tell(ui, now)?;
+    let loaded = args.state.load_and_look(&args.clusters, ui, now)?;
     let pass = engine::plan(&loaded, &args.clusters.wanted(&AllowArgs::default()), now).await?;
     let status = status(&loaded, &pass, now);
     match args.format {

@@ -52,7 +52,7 @@ pub(super) struct Validation<'p> {
 pub(super) fn run(args: &ValidateArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
     let loaded = args.state.load(now)?;
     let (size, problems) = (loaded.size, &loaded.problems);
-    let folder = args.state.shown_folder();
+    let folder = loaded.shown_folder();
     match args.format {
         Format::Text => {
             let verdict = verdict(problems, size.files, size.documents);

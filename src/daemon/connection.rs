@@ -164,7 +164,7 @@ async fn connect(
         }
         (text.clone(), Live::Dump(Box::new(dump::read(path, text)?)))
     } else {
-        let timeout = timeout_of(document);
+        let timeout = timeout_of(&document.spec);
         let fingerprint = KubeCluster::fingerprint(connection, root, timeout)?;
         if known == Some(&fingerprint) {
             return Ok(None);

@@ -31,7 +31,7 @@ impl Progress for () {
 pub struct ApplyReport {
     /// What became of each cluster, ordered by name.
     pub clusters: Vec<ClusterOutcome>,
-    /// Whether it was interrupted before everything was done.
+    /// Whether it was interrupted, and something was left undone.
     pub interrupted: bool,
 }
 
@@ -86,6 +86,11 @@ pub struct FailedNode {
 }
 
 impl ClusterOutcome {
+    /// Whether writing was begun, and nodes were left as they were.
+    fn was_broken_off(&self) -> bool {
+        self.skipped.is_none() && !(self.failed.is_empty() && self.not_done.is_empty())
+    }
+
     /// Whether everything that was asked for was done.
     pub fn is_whole(&self) -> bool {
         self.stale.is_empty() && self.failed.is_empty() && self.not_done.is_empty()
@@ -127,7 +132,9 @@ pub async fn apply(
             (None, _) => outcome,
         }
     });
-    ApplyReport { clusters: join_all(clusters).await, interrupted: stop.load(Ordering::Relaxed) }
+    let clusters = join_all(clusters).await;
+    let interrupted = stop.load(Ordering::Relaxed) && clusters.iter().any(ClusterOutcome::was_broken_off);
+    ApplyReport { clusters, interrupted }
 }
 
 /// Applies the plan of one cluster, as [`apply`] does.
@@ -144,7 +151,7 @@ pub async fn apply_cluster(
         if stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
             return None;
         }
-        let result = kube.patch(node).await;
+        let result = kube.patch(node, stop).await;
         if result.as_ref().is_err_and(|error| error.fatal) {
             given_up.store(true, Ordering::Relaxed);
         }

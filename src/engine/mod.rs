@@ -3,6 +3,7 @@
 //! The pass is the same for every command. What a daemon's passes begin from is followed: `follow` says which revision is
 //! in force.
 
+mod ahead;
 pub mod apply;
 pub mod follow;
 pub mod pass;

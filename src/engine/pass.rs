@@ -1,6 +1,7 @@
 //! Observing every cluster at the same time, and planning each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -11,15 +12,15 @@ use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::error::Failure;
-use crate::model::{ClusterName, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod};
+use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
 
 /// How long drover waits for a cluster that does not say otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long drover waits for a cluster.
-pub fn timeout_of(cluster: &DesiredCluster) -> Duration {
-    cluster.spec.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.duration())
+pub fn timeout_of(spec: &ClusterSpec) -> Duration {
+    spec.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.duration())
 }
 
 /// What a pass is asked to do.
@@ -82,14 +83,25 @@ pub fn selected<'l>(
     Ok(known.iter().filter(|(name, _)| wanted.clusters.is_empty() || wanted.clusters.contains(name.as_str())).collect())
 }
 
-/// Looks at one cluster.
+/// Looks at one cluster, unless that was begun while the state was read.
 pub async fn observe(loaded: &Loaded, name: &ClusterName, cluster: &DesiredCluster) -> Result<Observed, Failure> {
-    let connection = &cluster.spec.connection;
-    if let Some(path) = &connection.file {
+    if let Some(path) = &cluster.spec.connection.file {
         let dump = dump::read(path, &loaded.file(path)?)?;
         return Ok(Observed { nodes: dump.nodes.clone(), live: Live::Dump(Box::new(dump)) });
     }
-    let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), timeout_of(cluster), None).await?;
+    match loaded.looked_ahead(name, &cluster.spec).await {
+        Some(answer) => answer,
+        None => observe_live(name, &cluster.spec, loaded.root()).await,
+    }
+}
+
+/// Looks at a cluster that has an API server. A relative kubeconfig is looked for below `root`.
+pub(super) async fn observe_live(
+    name: &ClusterName,
+    spec: &ClusterSpec,
+    root: Option<&Path>,
+) -> Result<Observed, Failure> {
+    let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
     let nodes = kube.nodes().await?.into_iter().map(NodeObject::observed);
     let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
     Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(kube) })

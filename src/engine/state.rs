@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::ahead::Ahead;
+use super::pass::Observed;
 use crate::adapters::files::{self, Listing, StateFile, normalized};
 use crate::adapters::git::{self, Credentials, Fetched, Git, Revision};
 use crate::error::Failure;
 use crate::manifest::decode::Manifest;
 use crate::manifest::{Parsed, Problem, link, parse};
-use crate::model::Desired;
+use crate::model::{ClusterManifest, ClusterName, ClusterSpec, Desired};
 use crate::plan::{Source, StateRevision};
 
 /// The folder that holds the state where nothing else is said.
@@ -55,6 +57,7 @@ pub struct Loaded {
     pub size: Size,
     fleet: bool,
     origin: StateOrigin,
+    ahead: Option<Ahead>,
 }
 
 /// How much a state holds.
@@ -68,8 +71,48 @@ pub struct Size {
 
 /// Where the files beside the state are, and where its history is.
 enum StateOrigin {
-    Folder { root: PathBuf, dirty: HashSet<Arc<str>>, history: Option<(Git, PathBuf, Oid)> },
+    Folder { root: PathBuf, dirty: HashSet<Arc<str>>, history: Option<History> },
     Revision { git: Git, at: Revision },
+    Absent { folder: PathBuf },
+}
+
+/// What was last committed of a folder.
+struct History {
+    git: Git,
+    head: Revision,
+    files: Vec<(String, Oid)>,
+}
+
+impl History {
+    /// None where the folder is not under git, or nothing was ever committed.
+    fn of(folder: &Path) -> Result<Option<Self>, Failure> {
+        let Some((git, Some(folder))) = Git::discover(folder)? else { return Ok(None) };
+        let Some(commit) = git.head() else { return Ok(None) };
+        let head = Revision { commit, folder };
+        let files = git.list(&head).unwrap_or_default();
+        Ok(Some(Self { git, head, files }))
+    }
+
+    /// The files that are not as they were committed; a file that is gone counts under its name.
+    fn differing(&self, root: &Path, listing: &Listing) -> HashSet<Arc<str>> {
+        let committed: BTreeSet<(&str, Oid)> = self.files.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+        let here: BTreeSet<(&str, Oid)> = listing.files.iter().map(|file| (&*file.name, file.id)).collect();
+        // A file that is too large to be read is a problem, and as such no reason to call the folder changed.
+        let too_large: HashSet<&str> =
+            listing.problems.iter().filter(|p| p.rule == "file-size").map(|p| &*p.file).collect();
+        let same = |name: &str, id| too_large.contains(name) && self.git.holds(id, &root.join(name));
+        let differing = here.symmetric_difference(&committed).filter(|(name, id)| !same(name, *id));
+        differing.map(|(name, _)| Arc::from(*name)).collect()
+    }
+}
+
+impl StateOrigin {
+    fn root(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { root, .. } => Some(root),
+            Self::Revision { .. } | Self::Absent { .. } => None,
+        }
+    }
 }
 
 impl Loaded {
@@ -85,10 +128,31 @@ impl Loaded {
 
     /// The folder that relative paths of the state start from, where it lies on this machine.
     pub fn root(&self) -> Option<&Path> {
+        self.origin.root()
+    }
+
+    /// Whether the revision has no folder of this name, which counts as an empty state.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.origin, StateOrigin::Absent { .. })
+    }
+
+    /// What is put before the names of files, so that a person can open them.
+    pub fn shown_folder(&self) -> String {
         match &self.origin {
-            StateOrigin::Folder { root, .. } => Some(root),
-            StateOrigin::Revision { .. } => None,
+            StateOrigin::Folder { root, .. } => root.display().to_string(),
+            StateOrigin::Revision { at: Revision { folder, .. }, .. } | StateOrigin::Absent { folder } => {
+                folder.display().to_string()
+            }
         }
+    }
+
+    /// What a look at a cluster found that was begun while the state was read.
+    pub(super) async fn looked_ahead(
+        &self,
+        name: &ClusterName,
+        spec: &ClusterSpec,
+    ) -> Option<Result<Observed, Failure>> {
+        self.ahead.as_ref()?.answer(name, spec).await
     }
 
     /// A file that the state names, such as a dump of live objects: a path relative to the root of the state.
@@ -101,6 +165,9 @@ impl Loaded {
                     .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))?;
                 git.file(at.commit, &inside)?
             }
+            StateOrigin::Absent { .. } => {
+                return Err(Failure::new(format!("there is no state that could hold {path}")));
+            }
         };
         String::from_utf8(bytes).map_err(|_| Failure::new(format!("{path} is not UTF-8")))
     }
@@ -108,12 +175,12 @@ impl Loaded {
     /// Gives each source the commit that last wrote its line.
     pub fn blame<'s>(&self, sources: impl Iterator<Item = &'s mut Source>) {
         match &self.origin {
-            StateOrigin::Folder { root, dirty, history: Some((git, folder, head)) } => {
-                git.blamer(folder, Some(*head)).fill(sources, |file| {
+            StateOrigin::Folder { root, dirty, history: Some(History { git, head, .. }) } => {
+                git.blamer(&head.folder, Some(head.commit)).fill(sources, |file| {
                     dirty.contains(file).then(|| files::read_bytes(&root.join(file)).ok()).flatten()
                 });
             }
-            StateOrigin::Folder { history: None, .. } => {}
+            StateOrigin::Folder { history: None, .. } | StateOrigin::Absent { .. } => {}
             StateOrigin::Revision { git, at } => git.blamer(&at.folder, Some(at.commit)).fill(sources, |_| None),
         }
     }
@@ -127,9 +194,21 @@ type Known = (Oid, Arc<Parsed>);
 pub struct Loader {
     parsed: HashMap<Arc<str>, Known>,
     last: Option<Arc<Desired>>,
+    ahead: Option<BTreeSet<String>>,
+    may_be_absent: bool,
 }
 
 impl Loader {
+    /// A loader that begins to look at these clusters, or at all where there are none, while it still reads the state.
+    pub fn looking_ahead(clusters: BTreeSet<String>) -> Self {
+        Self { ahead: Some(clusters), ..Self::default() }
+    }
+
+    /// A loader for which a revision without the folder of the state has an empty state.
+    pub fn for_comparison() -> Self {
+        Self { may_be_absent: true, ..Self::default() }
+    }
+
     /// Reads a state. `now` decides which holds have expired.
     pub fn load(&mut self, source: &StateSource, now: Timestamp) -> Result<Loaded, Failure> {
         match source {
@@ -167,6 +246,11 @@ impl Loader {
     ) -> Result<Loaded, Failure> {
         let commit = git.resolve(revision)?;
         let folder = folder_in(&git, commit, folder)?;
+        if self.may_be_absent && !folder.as_os_str().is_empty() && !git.has_folder(commit, &folder) {
+            let (commit, digest) = (Some(commit.to_string()), digest(&[]));
+            let revision = StateRevision { source: shown, commit, dirty: false, digest };
+            return Ok(self.finish(Listing::default(), revision, StateOrigin::Absent { folder }, now));
+        }
         self.load_revision(git, Revision { commit, folder }, shown, now)
     }
 
@@ -182,18 +266,15 @@ impl Loader {
     }
 
     fn load_folder(&mut self, folder: &Path, now: Timestamp) -> Result<Loaded, Failure> {
-        let listing = files::read(folder)?;
-        let history = Git::discover(folder)?.and_then(|(git, inside)| git.head().map(|head| (git, inside, head)));
-        let dirty: HashSet<Arc<str>> = match &history {
-            Some((git, inside, head)) => {
-                let committed = git.list(&Revision { commit: *head, folder: inside.clone() }).unwrap_or_default();
-                differing(&listing.files, &committed)
-            }
+        let (listing, history) = rayon::join(|| files::read(folder), || History::of(folder));
+        let (listing, history) = (listing?, history?);
+        let dirty = match &history {
+            Some(history) => history.differing(folder, &listing),
             None => listing.files.iter().map(|file| file.name.clone()).collect(),
         };
         let revision = StateRevision {
             source: folder.display().to_string(),
-            commit: history.as_ref().map(|(_, _, head)| head.to_string()),
+            commit: history.as_ref().map(|history| history.head.commit.to_string()),
             dirty: !dirty.is_empty(),
             digest: digest(&listing.files),
         };
@@ -202,7 +283,8 @@ impl Loader {
     }
 
     fn finish(&mut self, listing: Listing, revision: StateRevision, origin: StateOrigin, now: Timestamp) -> Loaded {
-        let parsed = self.parse(&listing.files);
+        let ahead = self.ahead.as_ref().and_then(|wanted| Ahead::new(wanted, origin.root()));
+        let parsed = self.parse(&listing.files, ahead.as_ref());
         let mut problems = listing.problems;
         let dumps = dumps_of(&parsed);
         let parsed: Vec<&Arc<Parsed>> = listing
@@ -221,7 +303,8 @@ impl Loader {
         let desired = Arc::new(linked.desired);
         self.last = (problems.is_empty() && linked.problems.is_empty()).then(|| desired.clone());
         problems.extend(linked.problems);
-        if size.documents == 0 && !problems.iter().any(Problem::is_error) {
+        let absent = matches!(origin, StateOrigin::Absent { .. });
+        if size.documents == 0 && !problems.iter().any(Problem::is_error) && !absent {
             let message = "the state holds no document at all";
             problems.push(
                 Problem::of_file("empty-state", "", message)
@@ -230,11 +313,11 @@ impl Loader {
         }
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         let fleet = documents().any(|document| matches!(document.manifest, Manifest::Fleet(_)));
-        Loaded { desired, problems, revision, size, fleet, origin }
+        Loaded { desired, problems, revision, size, fleet, origin, ahead }
     }
 
     /// Parses what is new, side by side, and forgets what is no longer part of the state.
-    fn parse(&mut self, files: &[StateFile]) -> Vec<Arc<Parsed>> {
+    fn parse(&mut self, files: &[StateFile], ahead: Option<&Ahead>) -> Vec<Arc<Parsed>> {
         let known = &self.parsed;
         let parsed: Vec<Arc<Parsed>> = files
             .par_iter()
@@ -243,6 +326,7 @@ impl Loader {
                 Some((_, parsed)) => parsed.clone(),
                 None => Arc::new(parse(&file.name, &file.bytes)),
             })
+            .inspect(|parsed| ahead.into_iter().for_each(|ahead| clusters_of(parsed).for_each(|c| ahead.begin(c))))
             .collect();
         self.parsed =
             files.iter().zip(&parsed).map(|(file, parsed)| (file.name.clone(), (file.id, parsed.clone()))).collect();
@@ -274,21 +358,18 @@ pub(super) fn is_local(repository: &str) -> bool {
         || !(repository.contains("://") || repository.contains(':'))
 }
 
-/// Dumps that a cluster's connection names may lie in the state, and are no documents of it.
-fn dumps_of(parsed: &[Arc<Parsed>]) -> HashSet<String> {
-    let documents = parsed.iter().flat_map(|parsed| &parsed.documents);
-    let files = documents.filter_map(|document| match &document.manifest {
-        Manifest::Cluster(cluster) => cluster.spec.connection.file.clone(),
+fn clusters_of(parsed: &Parsed) -> impl Iterator<Item = &ClusterManifest> {
+    parsed.documents.iter().filter_map(|document| match &document.manifest {
+        Manifest::Cluster(cluster) => Some(&**cluster),
         _ => None,
-    });
-    files.filter_map(|file| Some(normalized(Path::new(&file))?.to_string_lossy().into_owned())).collect()
+    })
 }
 
-/// The files that are not as they were committed; a file that is gone counts under its name.
-fn differing(files: &[StateFile], committed: &[(String, Oid)]) -> HashSet<Arc<str>> {
-    let committed: BTreeSet<(&str, Oid)> = committed.iter().map(|(name, id)| (name.as_str(), *id)).collect();
-    let here: BTreeSet<(&str, Oid)> = files.iter().map(|file| (&*file.name, file.id)).collect();
-    here.symmetric_difference(&committed).map(|(name, _)| Arc::from(*name)).collect()
+/// Dumps that a cluster's connection names may lie in the state, and are no documents of it.
+fn dumps_of(parsed: &[Arc<Parsed>]) -> HashSet<String> {
+    let clusters = parsed.iter().flat_map(|parsed| clusters_of(parsed));
+    let files = clusters.filter_map(|cluster| cluster.spec.connection.file.clone());
+    files.filter_map(|file| Some(normalized(Path::new(&file))?.to_string_lossy().into_owned())).collect()
 }
 
 fn digest(files: &[StateFile]) -> String {

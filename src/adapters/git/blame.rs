@@ -3,15 +3,13 @@
 //! One walk through history serves all files together. libgit2's own blame takes a walk for each file: for a plan of a
 //! thousand machines with a file each, that is a hundred times the work.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use git2::{
-    Delta, Diff, DiffFindOptions, DiffOptions, ObjectType, Oid, Patch, Repository, TreeWalkMode, TreeWalkResult,
-};
+use git2::{Delta, DiffFindOptions, DiffOptions, Oid, Patch, Repository};
 
-use crate::adapters::files::MAX_ENTRIES;
+use super::trees::{Touched, Trees};
 use crate::plan::{Commit, Source};
 
 /// Finds the commits behind lines of a state.
@@ -29,7 +27,7 @@ struct Line {
 }
 
 /// The lines that are looked for in a commit, by file.
-type Lines = BTreeMap<PathBuf, Vec<Line>>;
+type Lines = BTreeMap<String, Vec<Line>>;
 
 /// How lines moved between two versions of a file.
 struct Moves(Vec<Hunk>);
@@ -55,17 +53,21 @@ impl Blamer {
     ) {
         let (Some(newest), Ok(repository)) = (self.newest, Repository::open(&self.repository)) else { return };
         let mut sources: Vec<&mut Source> = sources.collect();
+        let folder = self.folder.to_str().filter(|folder| !folder.is_empty()).map(|folder| format!("{folder}/"));
+        let folder = folder.unwrap_or_default();
         let mut lines = Lines::new();
         for (wanted, source) in sources.iter().enumerate() {
-            let path = self.folder.join(&*source.origin.file);
+            let path = format!("{folder}{}", source.origin.file);
             lines.entry(path).or_default().push(Line { number: source.origin.line, wanted });
         }
         if lines.is_empty() {
             return;
         }
         // Provenance is a help, not a condition: what history cannot tell is left out of the plan.
-        let committed = committed(&repository, newest, lines, &self.folder, uncommitted).unwrap_or_default();
-        let found = walk(&repository, newest, committed).unwrap_or_default();
+        let mut trees = Trees::new(&repository);
+        let uncommitted = |path: &str| uncommitted(&path[folder.len()..]);
+        let committed = committed(&repository, &mut trees, newest, lines, uncommitted).unwrap_or_default();
+        let found = walk(&repository, &mut trees, newest, committed).unwrap_or_default();
         let mut commits: HashMap<Oid, Option<Commit>> = HashMap::new();
         for (wanted, id) in found {
             let commit = commits.entry(id).or_insert_with(|| describe(&repository, id).ok());
@@ -77,22 +79,21 @@ impl Blamer {
 /// The lines as they are in the newest commit; those that only the working directory has are left out.
 fn committed(
     repository: &Repository,
+    trees: &mut Trees<'_>,
     newest: Oid,
-    lines: Lines,
-    folder: &Path,
+    mut lines: Lines,
     uncommitted: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> Result<Lines, git2::Error> {
-    let files = files(repository, newest, folder, &lines)?;
+    let root = repository.find_commit(newest)?.tree_id();
+    let files = trees.touched(None, root, |folder| is_looked_into(&lines, folder))?;
     let mut kept = Lines::new();
-    for (path, lines) in lines {
-        let Some(id) = files.get(&path) else { continue };
-        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-        let lines = match uncommitted(&name) {
+    for Touched { path, new: id, .. } in files {
+        let Some(lines) = lines.remove(&path) else { continue };
+        let lines = match uncommitted(&path) {
             None => lines,
             Some(content) => {
-                let blob = repository.find_blob(*id)?;
-                let mut options = exact();
-                let patch = Patch::from_blob_and_buffer(&blob, None, &content, None, Some(&mut options))?;
+                let blob = repository.find_blob(id)?;
+                let patch = Patch::from_blob_and_buffer(&blob, None, &content, None, Some(&mut exact()))?;
                 Moves::of(&patch)?.split(lines).0
             }
         };
@@ -103,75 +104,6 @@ fn committed(
     Ok(kept)
 }
 
-/// The files of a commit that lines are looked for in. One walk: libgit2 does not keep large trees between look-ups.
-fn files(
-    repository: &Repository,
-    commit: Oid,
-    folder: &Path,
-    lines: &Lines,
-) -> Result<HashMap<PathBuf, Oid>, git2::Error> {
-    let root = repository.find_commit(commit)?.tree()?;
-    let tree = match folder.as_os_str().is_empty() {
-        true => root,
-        false => root.get_path(folder)?.to_object(repository)?.peel_to_tree()?,
-    };
-    let folders: HashSet<&Path> = lines.keys().flat_map(|path| path.ancestors().skip(1)).collect();
-    let mut files = HashMap::new();
-    tree.walk(TreeWalkMode::PreOrder, |below, entry| {
-        let Ok(name) = entry.name() else { return TreeWalkResult::Skip };
-        let path = folder.join(below).join(name);
-        match entry.kind() {
-            Some(ObjectType::Blob) => drop(files.insert(path, entry.id())),
-            Some(ObjectType::Tree) if !folders.contains(path.as_path()) => return TreeWalkResult::Skip,
-            _ => {}
-        }
-        TreeWalkResult::Ok
-    })?;
-    Ok(files)
-}
-
-/// The folders of trees, for those that were looked at.
-#[derive(Default)]
-struct Shapes(HashMap<Oid, Rc<Shape>>);
-
-#[derive(Default)]
-struct Shape {
-    entries: usize,
-    folders: BTreeMap<Vec<u8>, Oid>,
-}
-
-impl Shapes {
-    fn of(&mut self, repository: &Repository, id: Option<Oid>) -> Result<Rc<Shape>, git2::Error> {
-        let Some(id) = id else { return Ok(Rc::default()) };
-        if let Some(shape) = self.0.get(&id) {
-            return Ok(shape.clone());
-        }
-        let tree = repository.find_tree(id)?;
-        let folders = tree.iter().filter(|entry| entry.kind() == Some(ObjectType::Tree));
-        let folders = folders.map(|entry| (entry.name_bytes().to_vec(), entry.id())).collect();
-        let shape = Rc::new(Shape { entries: tree.len(), folders });
-        self.0.insert(id, shape.clone());
-        Ok(shape)
-    }
-
-    /// Whether two trees can be compared as a whole: a few objects of git can stand for billions of files.
-    fn are_comparable(&mut self, repository: &Repository, old: Oid, new: Oid) -> Result<bool, git2::Error> {
-        let mut entries = 0;
-        let mut pairs = vec![(Some(old), Some(new))];
-        while let Some((old, new)) = pairs.pop() {
-            let (old, new) = (self.of(repository, old)?, self.of(repository, new)?);
-            entries += old.entries + new.entries;
-            if entries > MAX_ENTRIES {
-                return Ok(false);
-            }
-            let names: BTreeSet<&Vec<u8>> = old.folders.keys().chain(new.folders.keys()).collect();
-            let both = names.into_iter().map(|name| (old.folders.get(name).copied(), new.folders.get(name).copied()));
-            pairs.extend(both.filter(|(old, new)| old != new));
-        }
-        Ok(true)
-    }
-}
-
 fn exact() -> DiffOptions {
     let mut options = DiffOptions::new();
     options.context_lines(0).interhunk_lines(0).ignore_submodules(true);
@@ -179,23 +111,34 @@ fn exact() -> DiffOptions {
 }
 
 /// Takes the lines back through history, newest commit first, until each has met the commit that wrote it.
-fn walk(repository: &Repository, newest: Oid, lines: Lines) -> Result<Vec<(usize, Oid)>, git2::Error> {
-    let (mut found, mut shapes) = (Vec::new(), Shapes::default());
+fn walk(
+    repository: &Repository,
+    trees: &mut Trees<'_>,
+    newest: Oid,
+    lines: Lines,
+) -> Result<Vec<(usize, Oid)>, git2::Error> {
+    let mut found = Vec::new();
     let mut waiting: HashMap<Oid, Lines> = HashMap::from([(newest, lines)]);
     let mut next = BinaryHeap::from([(repository.find_commit(newest)?.time().seconds(), newest)]);
     while let Some((_, id)) = next.pop() {
         let Some(mut lines) = waiting.remove(&id) else { continue };
         let commit = repository.find_commit(id)?;
+        trees.forget_old();
         for parent in commit.parents() {
             if lines.is_empty() {
                 break;
             }
-            let passed = pass_on(repository, &parent, &commit, &mut lines, &mut shapes)?;
-            if !passed.is_empty() {
-                let parents = waiting.entry(parent.id()).or_default();
-                passed.into_iter().for_each(|(path, lines)| parents.entry(path).or_default().extend(lines));
-                next.push((parent.time().seconds(), parent.id()));
+            let passed = pass_on(repository, trees, &parent, &commit, &mut lines)?;
+            if passed.is_empty() {
+                continue;
             }
+            match waiting.entry(parent.id()) {
+                Entry::Vacant(place) => drop(place.insert(passed)),
+                Entry::Occupied(mut there) => {
+                    passed.into_iter().for_each(|(path, lines)| there.get_mut().entry(path).or_default().extend(lines));
+                }
+            }
+            next.push((parent.time().seconds(), parent.id()));
         }
         found.extend(lines.into_values().flatten().map(|line| (line.wanted, id)));
     }
@@ -205,53 +148,76 @@ fn walk(repository: &Repository, newest: Oid, lines: Lines) -> Result<Vec<(usize
 /// Takes out of `lines` what the parent already had, under the names and numbers that it had there.
 fn pass_on(
     repository: &Repository,
+    trees: &mut Trees<'_>,
     parent: &git2::Commit<'_>,
     commit: &git2::Commit<'_>,
     lines: &mut Lines,
-    shapes: &mut Shapes,
 ) -> Result<Lines, git2::Error> {
-    let (old, new) = (parent.tree()?, commit.tree()?);
-    let mut options = exact();
-    let comparable = shapes.are_comparable(repository, old.id(), new.id())?;
-    if !comparable {
-        lines.keys().fold(options.disable_pathspec_match(true), |options, path| options.pathspec(path));
+    let (old, new) = (parent.tree_id(), commit.tree_id());
+    let mut passed = std::mem::take(lines);
+    if old == new {
+        return Ok(passed);
     }
-    let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
-    if comparable
-        && diff.deltas().any(|delta| {
-            delta.status() == Delta::Added && delta.new_file().path().is_some_and(|path| lines.contains_key(path))
-        })
-    {
-        diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
-    }
-    let changed = changed(&diff);
-    let mut passed = Lines::new();
-    for (path, wanted) in std::mem::take(lines) {
-        let Some(index) = changed.get(path.as_path()) else {
-            passed.insert(path, wanted);
-            continue;
-        };
-        let (older, own) = match Patch::from_diff(&diff, *index)? {
-            Some(patch) if patch.delta().status() != Delta::Added => Moves::of(&patch)?.split(wanted),
-            _ => (Vec::new(), wanted),
+    let touched = trees.touched(Some(old), new, |folder| is_looked_into(&passed, folder))?;
+    let mut any_added = false;
+    for Touched { path, old, new } in touched {
+        let Some(wanted) = passed.remove(&path) else { continue };
+        any_added |= old.is_none();
+        let (older, own) = match old {
+            Some(old) => Moves::between(repository, old, new)?.split(wanted),
+            None => (Vec::new(), wanted),
         };
         if !older.is_empty() {
-            let before = diff.get_delta(*index).and_then(|delta| delta.old_file().path().map(Path::to_path_buf));
-            passed.entry(before.unwrap_or_else(|| path.clone())).or_default().extend(older);
+            passed.insert(path.clone(), older);
         }
         if !own.is_empty() {
             lines.insert(path, own);
         }
     }
+    if any_added && trees.lose_files(old, new)? {
+        follow_renames(repository, parent, commit, lines, &mut passed)?;
+    }
     Ok(passed)
 }
 
-fn changed<'d>(diff: &'d Diff<'_>) -> HashMap<&'d Path, usize> {
-    let deltas = diff.deltas().enumerate();
-    deltas.filter_map(|(index, delta)| Some((delta.new_file().path()?, index))).collect()
+/// Whether lines are looked for in files below a folder.
+fn is_looked_into(lines: &Lines, folder: &str) -> bool {
+    let inside = format!("{folder}/");
+    lines.range(inside.clone()..).next().is_some_and(|(path, _)| path.starts_with(&inside))
+}
+
+/// Lets the lines of files that were only renamed pass to the parent as well.
+fn follow_renames(
+    repository: &Repository,
+    parent: &git2::Commit<'_>,
+    commit: &git2::Commit<'_>,
+    lines: &mut Lines,
+    passed: &mut Lines,
+) -> Result<(), git2::Error> {
+    let (old, new) = (parent.tree()?, commit.tree()?);
+    let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut exact()))?;
+    diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
+    for (index, delta) in diff.deltas().enumerate().filter(|(_, delta)| delta.status() == Delta::Renamed) {
+        let path_of = |file: git2::DiffFile<'_>| file.path().and_then(Path::to_str).map(str::to_owned);
+        let (Some(before), Some(after)) = (path_of(delta.old_file()), path_of(delta.new_file())) else { continue };
+        let (Some(wanted), Some(patch)) = (lines.remove(&after), Patch::from_diff(&diff, index)?) else { continue };
+        let (older, own) = Moves::of(&patch)?.split(wanted);
+        if !older.is_empty() {
+            passed.entry(before).or_default().extend(older);
+        }
+        if !own.is_empty() {
+            lines.insert(after, own);
+        }
+    }
+    Ok(())
 }
 
 impl Moves {
+    fn between(repository: &Repository, old: Oid, new: Oid) -> Result<Self, git2::Error> {
+        let (old, new) = (repository.find_blob(old)?, repository.find_blob(new)?);
+        Self::of(&Patch::from_blobs(&old, None, &new, None, Some(&mut exact()))?)
+    }
+
     fn of(patch: &Patch<'_>) -> Result<Self, git2::Error> {
         let hunks = (0..patch.num_hunks()).map(|index| {
             let (hunk, _) = patch.hunk(index)?;

@@ -118,17 +118,27 @@ fn server_of(url: &str) -> String {
 
 /// An address without the password that it may hold.
 pub fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-    match authority.rsplit_once('@') {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let prefix = &url[..url.len() - rest.len()];
+    // A password that was not escaped may hold any character: all that stands before the last `@` may be part of it.
+    let Some((user, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    match user.split_once(':') {
+        Some((name, _)) if !name.contains(['/', '@', '?', '#']) => format!("{prefix}{name}:***@{host}"),
         // In `ssh://git@host` the user is no secret; in `https://TOKEN@host` it is.
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{scheme}://{name}:***@{host}/{path}"),
-            None if scheme == "ssh" => url.to_owned(),
-            None => format!("{scheme}://***@{host}/{path}"),
-        },
-        None => url.to_owned(),
+        None if matches!(scheme, "" | "ssh") && !user.contains(['/', '@', '?', '#']) => url.to_owned(),
+        _ => format!("{prefix}***@{host}"),
     }
+}
+
+/// A message of libgit2 about an address. It quotes parts of one that it cannot make sense of, and they may belong to a
+/// password that was not escaped.
+pub(super) fn redacted_message(message: &str, url: &str) -> String {
+    const ENDS: [char; 6] = [':', '/', '@', '?', '#', '&'];
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let well_formed = rest.split(['/', '?', '#']).skip(1).all(|part| !part.contains('@'));
+    let Some((hidden, _)) = rest.rsplit_once('@').filter(|_| !well_formed) else { return message.to_owned() };
+    let parts = hidden.split(ENDS).filter(|part| !part.is_empty());
+    parts.fold(message.to_owned(), |message, part| message.replace(part, "***"))
 }
 
 #[cfg(test)]
@@ -143,11 +153,33 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_was_not_escaped_is_not_shown_either() {
+        for url in [
+            "https://ann:s3/cret@git.example.org/x.git",
+            "https://ann:s3@cret@git.example.org/x.git",
+            "https://ann:@s3cret/@git.example.org/x.git",
+            "https://s3/cret@git.example.org/x.git",
+            "https://s3?cret@git.example.org/x.git",
+            "https://s3#cret:x@git.example.org/x.git",
+            "ssh://s3/cret@git.example.org/x.git",
+        ] {
+            let shown = redacted(url);
+            assert!(!shown.contains("s3") && !shown.contains("cret"), "{shown}");
+            assert!(shown.contains("git.example.org/x.git"), "{shown}");
+        }
+        let url = "https://ann:s3/cret@git.example.org/x.git";
+        assert_eq!(redacted_message("invalid port: 's3'", url), "invalid port: '***'");
+        let url = "https://ann:s3cret@git.example.org/x.git";
+        assert_eq!(redacted_message("cannot reach git.example.org", url), "cannot reach git.example.org");
+    }
+
+    #[test]
     fn no_secret_is_shown() {
         assert_eq!(redacted("https://ann:s3cret@git.example.org/x.git"), "https://ann:***@git.example.org/x.git");
         assert_eq!(redacted("https://s3cret@git.example.org/x.git"), "https://***@git.example.org/x.git");
         assert_eq!(redacted("https://git.example.org/x.git"), "https://git.example.org/x.git");
         assert_eq!(redacted("git@git.example.org:x.git"), "git@git.example.org:x.git");
+        assert_eq!(redacted("ssh://git@git.example.org/x.git"), "ssh://git@git.example.org/x.git");
         let shown = format!("{:?}", Credentials { token: Some("s3cret".into()), ..Credentials::default() });
         assert!(!shown.contains("s3cret"), "{shown}");
     }

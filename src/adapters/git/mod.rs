@@ -6,6 +6,7 @@ mod history;
 mod links;
 mod remote;
 mod signature;
+mod trees;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,8 +72,9 @@ impl Git {
         Ok(Self { repository })
     }
 
-    /// The repository that a folder belongs to, and the folder's path in it; none where it is not under git.
-    pub fn discover(folder: &Path) -> Result<Option<(Self, PathBuf)>, Failure> {
+    /// The repository that a folder belongs to, and the folder's path in it, which a bare one has not; none where it is
+    /// not under git.
+    pub fn discover(folder: &Path) -> Result<Option<(Self, Option<PathBuf>)>, Failure> {
         let repository = match Repository::discover(folder) {
             Ok(repository) => repository,
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
@@ -84,7 +86,8 @@ impl Git {
             let (root, folder) = (root.canonicalize().ok()?, folder.canonicalize().ok()?);
             folder.strip_prefix(root).ok().map(Path::to_path_buf)
         });
-        Ok(inside.map(|inside| (Self { repository }, inside)))
+        let known = inside.is_some() || repository.is_bare();
+        Ok(known.then_some((Self { repository }, inside)))
     }
 
     /// Where it lies on this machine.
@@ -235,6 +238,13 @@ impl Git {
             listing.problems.push(files::too_large());
         }
         Ok(listing)
+    }
+
+    /// Whether a file has exactly the content of a blob, which may be too large to be kept in memory.
+    pub fn holds(&self, blob: Oid, file: &Path) -> bool {
+        let size = self.repository.odb().and_then(|odb| odb.read_header(blob)).map(|(size, _)| size as u64);
+        let alike = size.is_ok_and(|size| file.metadata().is_ok_and(|data| data.len() == size));
+        alike && Oid::hash_file(ObjectType::Blob, file).is_ok_and(|id| id == blob)
     }
 
     /// Any file of a revision, by its path from the root of the repository.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use git2::{AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, FetchPrune, Oid, Remote, Repository};
 use sha2::{Digest, Sha256};
 
-use super::credentials::{Credentials, redacted};
+use super::credentials::{Credentials, redacted, redacted_message};
 use super::{Git, failed};
 use crate::error::Failure;
 
@@ -40,7 +40,7 @@ pub fn fetch(url: &str, cache: &Path, credentials: &Credentials, timeout: Durati
         clear(&folder)?;
         updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
     }
-    let (repository, default_branch) = updated.map_err(|error| explain(&shown, &error, timeout))?;
+    let (repository, default_branch) = updated.map_err(|error| explain(url, &error, timeout))?;
     Ok(Fetched { git: Git { repository }, default_branch, shown })
 }
 
@@ -147,8 +147,9 @@ fn is_the_copys(error: &git2::Error, folder: &Path) -> bool {
 }
 
 fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
-    let message = error.message().trim_end();
+    let message = redacted_message(error.message().trim_end(), url);
     let says = |part: &str| message.contains(part);
+    let url = redacted(url);
     let failure = Failure::new(format!("cannot fetch {url}: {message}"));
     if error.code() == ErrorCode::Timeout || says("Resource temporarily unavailable") || says("imed out") {
         return Failure::new(format!("cannot fetch {url}: the server was silent for {} s", timeout.as_secs()))

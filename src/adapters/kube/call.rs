@@ -2,9 +2,11 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::{AuthError, Body};
@@ -95,6 +97,16 @@ fn wait_until(deadline: Instant, error: &CallError, back_off: Option<Duration>) 
     (Instant::now() + wait < deadline).then_some(wait)
 }
 
+/// Waits, and tells whether it could wait to the end.
+async fn wait_unless(stop: &AtomicBool, wait: Duration) -> bool {
+    const GLANCE: Duration = Duration::from_millis(50);
+    let end = Instant::now() + wait;
+    while !stop.load(Relaxed) && Instant::now() < end {
+        tokio::time::sleep_until(end.min(Instant::now() + GLANCE)).await;
+    }
+    !stop.load(Relaxed)
+}
+
 impl KubeCluster {
     /// A read: waits for a busy server, but not for one that is away.
     pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
@@ -106,10 +118,11 @@ impl KubeCluster {
             .await
     }
 
-    /// A write that is safe to repeat: waits for a busy server, and for one that restarts.
-    pub(super) async fn write(&self, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+    /// A write that is safe to repeat: waits for a busy server, and for one that restarts. Once `stop` is set, nothing
+    /// is repeated any more.
+    pub(super) async fn write(&self, request: Request<Vec<u8>>, stop: &AtomicBool) -> Result<Vec<u8>, CallError> {
         let deadline = Instant::now() + WRITE_PATIENCE;
-        let bounded = || async {
+        let once = || async {
             match &self.fenced {
                 None => attempt_within(&self.client, request.clone(), self.timeout).await,
                 Some((client, fence)) => {
@@ -121,16 +134,22 @@ impl KubeCluster {
                 }
             }
         };
+        let mut waits = back_off().build();
         // A server that has just come back knows nobody's rights for a moment.
         let mut was_away = false;
-        bounded
-            .retry(back_off())
-            .when(|error| {
-                was_away |= error.is_lost();
-                error.is_busy() || error.is_lost() || (was_away && error.is_denied())
-            })
-            .adjust(|error, wait| wait_until(deadline, error, wait))
-            .await
+        loop {
+            let error = match once().await {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
+            };
+            was_away |= error.is_lost();
+            let may_pass = error.is_busy() || error.is_lost() || (was_away && error.is_denied());
+            let wait = waits.next().filter(|_| may_pass).and_then(|wait| wait_until(deadline, &error, Some(wait)));
+            match wait {
+                Some(wait) if wait_unless(stop, wait).await => {}
+                _ => return Err(error),
+            }
+        }
     }
 
     /// The body of an answer, before it has come.

@@ -3,6 +3,8 @@
 //! A write is a JSON Patch whose `test` operations the API server checks in the same transaction as the change, so
 //! that a field which somebody changed after the plan was made is never overwritten, and a heartbeat never matters.
 
+use std::sync::atomic::AtomicBool;
+
 use http::{Request, header};
 use serde_json::{Value, json};
 
@@ -47,14 +49,15 @@ pub struct PatchError {
 }
 
 impl KubeCluster {
-    /// Makes the changes of one node. Safe to repeat, and safe to be interrupted.
-    pub async fn patch(&self, plan: &NodePlan) -> Result<Patched, PatchError> {
+    /// Makes the changes of one node. Safe to repeat, and safe to be interrupted. Once `stop` is set, a server that is
+    /// away is waited for no longer.
+    pub async fn patch(&self, plan: &NodePlan, stop: &AtomicBool) -> Result<Patched, PatchError> {
         let mut outcome = Patched::default();
         let mut changes: Vec<&Change> = plan.changes.iter().collect();
         let mut has_labels = true;
         for _ in 0..ATTEMPTS {
             let body = Value::Array(operations(&changes, has_labels));
-            match self.send(&plan.node, &body).await {
+            match self.send(&plan.node, &body, stop).await {
                 Ok(()) => {
                     outcome.written += changes.len();
                     return Ok(outcome);
@@ -65,7 +68,7 @@ impl KubeCluster {
                 }
                 // A test failed: read the node, and go on with what still holds.
                 Err(error @ CallError::Refused { code: 409 | 422, .. }) => {
-                    let labels = match self.node(&plan.node).await {
+                    let labels = match self.node(&plan.node, stop).await {
                         Ok(live) => live.metadata.labels,
                         // It went just now: the next attempt says so.
                         Err(CallError::Refused { code: 404, .. }) => continue,
@@ -97,7 +100,7 @@ impl KubeCluster {
         Err(PatchError { failure, fatal: false })
     }
 
-    async fn send(&self, node: &str, operations: &Value) -> Result<(), CallError> {
+    async fn send(&self, node: &str, operations: &Value, stop: &AtomicBool) -> Result<(), CallError> {
         let body =
             serde_json::to_vec(operations).map_err(|error| CallError::Unreachable { cause: error.to_string() })?;
         let request = Request::patch(format!("/api/v1/nodes/{node}?fieldManager={FIELD_MANAGER}"))
@@ -105,13 +108,13 @@ impl KubeCluster {
             .header(header::ACCEPT, ACCEPT_METADATA)
             .body(body)
             .map_err(|error| CallError::Unreachable { cause: error.to_string() })?;
-        self.write(request).await.map(drop)
+        self.write(request, stop).await.map(drop)
     }
 
-    async fn node(&self, name: &str) -> Result<NodeObject, CallError> {
+    async fn node(&self, name: &str, stop: &AtomicBool) -> Result<NodeObject, CallError> {
         let request = Request::get(format!("/api/v1/nodes/{name}")).body(Vec::new());
         let request = request.map_err(|error| CallError::Unreachable { cause: error.to_string() })?;
-        let body = self.write(request).await?;
+        let body = self.write(request, stop).await?;
         serde_json::from_slice(&body).map_err(|error| CallError::Unreachable { cause: error.to_string() })
     }
 

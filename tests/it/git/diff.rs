@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::servers::{Https, Served};
 use super::support::{fails, fleet};
-use crate::support::run::Ran;
+use crate::support::run::{self, Ran};
 use crate::support::state::State;
 
 const JSON: [&str; 3] = ["diff", "--format", "json"];
@@ -136,6 +136,33 @@ fn three_dots_leave_out_what_the_base_did_since() {
     let (server, home) = (Https::start(&served), Served::elsewhere());
     let url = server.url("open", "fleet.git");
     check(&|range| server.drover(home.path(), "", &[&JSON[..], &["--repo", &url], range].concat()));
+}
+
+#[test]
+fn a_side_without_the_folder_of_the_state_is_empty() {
+    let state = State::new();
+    // Such a repository may well hold YAML that is not drover's.
+    state.write("ci.yaml", "jobs: []\n").commit("no state yet");
+    state.git(&["checkout", "--quiet", "-b", "next"]);
+    state.cluster("prod", "{file: live.yaml}").node("prod", "n1", "{devices: {gpu: A100}}").commit("a state");
+    let check = |folder: &std::path::Path, arguments: &[&str]| {
+        let drover = |range| run::drover(folder, [&JSON[..], arguments, &[range]].concat());
+        let ran = drover("main..next").expect(0);
+        assert_eq!(changes(&cluster(&ran)), ["n1: gpu - → true", "n1: gpu-type - → A100"], "{arguments:?}");
+        assert!(ran.err.contains("the base, ") && ran.err.contains("has no folder state: "), "{}", ran.err);
+        let ran = drover("next..main").expect(3);
+        let back = cluster(&ran);
+        assert_eq!((&back["unmanaged"][0], &back["refusals"][0]["guard"]), (&"n1".into(), &"empty-state".into()));
+        assert!(ran.err.contains("the head, ") && ran.err.contains("has no folder state: "), "{}", ran.err);
+        assert_eq!(drover("next..next").expect(0).json()["clusters"], serde_json::json!([]));
+    };
+    check(state.root(), &[]);
+    check(state.root(), &["--repo", "."]);
+    let ran = state.drover(&[&JSON[..], &["main"]].concat()).expect(0);
+    assert_eq!(changes(&cluster(&ran)).len(), 2, "the files here against a base without them");
+    state.git(&["checkout", "--quiet", "main"]);
+    check(state.root(), &[]);
+    fails(state.drover(&["plan", "--rev", "main", "--state", "state"]), &["has no folder state"]);
 }
 
 #[test]

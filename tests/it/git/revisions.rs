@@ -158,3 +158,29 @@ fn every_command_that_reads_a_state_takes_a_revision() {
     let text = state.drover(&["status", "--rev", "v1"]).expect(0).out;
     assert!(text.contains(&one[..10]), "{text}");
 }
+
+#[test]
+fn a_revision_may_be_named_from_inside_a_bare_repository() {
+    let (state, [.., three]) = history();
+    state.git(&["clone", "--quiet", "--bare", ".", "bare.git"]);
+    for folder in ["bare.git", "bare.git/refs"] {
+        for arguments in [&["--rev", "next"][..], &["--rev", "next", "--state", "state"]] {
+            let plan = [&["plan", "--format", "json"], arguments].concat();
+            let plan = Plan::read(run::drover(&state.path(folder), plan));
+            assert_eq!((plan.commit(), gpu(&plan)), (Some(three.as_str()), "V100"), "{folder} {arguments:?}");
+        }
+    }
+    fails(run::drover(&state.path("bare.git"), ["plan"]), &["there is no state here"]);
+}
+
+#[test]
+fn problems_name_files_from_the_root_of_the_repository() {
+    let state = fleet();
+    state.edit("state/nodes/prod/n1.yaml", "devices", "divices").commit("a typo");
+    for arguments in [&[][..], &["--repo", "."], &["--rev", "HEAD"], &["--repo", ".", "--state", "state"]] {
+        let ran = state.drover(&[&["validate"], arguments].concat()).expect(1);
+        assert!(ran.out.contains("state/nodes/prod/n1.yaml:4:"), "{arguments:?}: {}", ran.out);
+        let ran = state.drover(&[&["plan"], arguments].concat()).expect(1);
+        assert!(ran.err.contains("state/nodes/prod/n1.yaml:4:"), "{arguments:?}: {}", ran.err);
+    }
+}

@@ -93,6 +93,25 @@ fn a_folder_below_the_repository_and_the_repository_itself_may_be_the_state() {
 }
 
 #[test]
+fn a_committed_file_that_is_too_large_is_a_problem_and_no_change() {
+    let state = fleet();
+    let large = |last: &str| format!("# {}\n{last}\n", "x".repeat(16 << 20));
+    state.write("state/large.yaml", large("a")).commit("all");
+    let plan = || state.drover(&["plan", "--format", "json"]).expect(1);
+    let dirty = |content: Option<String>| {
+        if let Some(content) = content {
+            state.write("state/large.yaml", content);
+        }
+        assert!(plan().err.contains("file-size"), "it is a problem");
+        plan().json()["state"]["dirty"].as_bool()
+    };
+    assert_eq!(dirty(None), Some(false));
+    assert_eq!(dirty(Some(large("b"))), Some(true), "another content of the same size");
+    assert_eq!(dirty(Some(large("longer"))), Some(true), "another size");
+    assert_eq!(dirty(Some(large("a"))), Some(false), "as it was");
+}
+
+#[test]
 fn a_linked_worktree_is_a_working_directory() {
     let state = fleet();
     state.commit("one");

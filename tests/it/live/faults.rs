@@ -1,12 +1,13 @@
 //! An API server that is too busy, forgets to answer, or objects, at any moment of an apply.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::support::{labels, shared};
-use crate::support::control_plane::{NodeSpec, Role};
+use crate::support::control_plane::{NodeSpec, Role, eventually};
 use crate::support::proxy::{Asked, Fault, Proxy};
+use crate::support::run::{self, Ran, Running};
 use crate::support::state::State;
 
 /// Nodes of the group `NAME-old` that a state moves to `NAME-new`, through a proxy with these faults.
@@ -113,4 +114,37 @@ fn a_webhook_that_objects_to_one_node_keeps_no_other_one_back() {
     assert!(!ran.out.contains("ClusterRole"), "no right is missing: {}", ran.out);
     assert_eq!(labels(shared(), "hook-1"), "org=hook-old vgpu=true");
     assert_eq!([2, 3].map(|n| labels(shared(), &format!("hook-{n}"))), ["org=hook-new train=true"; 2]);
+}
+
+/// Begins an apply, and interrupts it once the proxy has seen a write of this node `times` times.
+fn interrupted(state: &State, proxy: &Proxy, node: &str, times: usize) -> (Ran, Duration) {
+    let running = Running::start(run::command(state.root()).args(["apply", "--yes", "--format", "json"]));
+    eventually("the node is written", Duration::from_secs(30), || {
+        let asked = proxy.asked("PATCH", &path(node)).len();
+        if asked >= times { Ok(()) } else { Err(format!("{asked} writes")) }
+    });
+    running.interrupt();
+    running.says("interrupted");
+    let begin = Instant::now();
+    (running.end(), begin.elapsed())
+}
+
+#[test]
+fn an_interrupted_apply_waits_for_no_server_that_is_away() {
+    let (state, proxy) = troubled("gone", 2, |asked| (asked.method == "PATCH").then_some(Fault::Status(503)));
+    let (ran, took) = interrupted(&state, &proxy, "gone-1", 3);
+    let report = ran.expect(1).json();
+    assert!(took < Duration::from_secs(3), "it waited {took:?}");
+    let failed = report["clusters"][0]["failed"].as_array().map(Vec::len);
+    assert_eq!((&report["interrupted"], failed), (&json!(true), Some(2)), "{report}");
+}
+
+#[test]
+fn an_apply_whose_last_write_was_in_flight_is_not_reported_as_interrupted() {
+    let late = Duration::from_secs(1);
+    let (state, proxy) = troubled("late", 1, move |asked| (asked.method == "PATCH").then_some(Fault::Late(late)));
+    let (ran, _) = interrupted(&state, &proxy, "late-1", 1);
+    let report = ran.expect(0).json();
+    assert_eq!((&report["interrupted"], &report["clusters"][0]["nodes"]), (&json!(false), &json!(1)), "{report}");
+    assert_eq!(labels(shared(), "late-1"), "org=late-new train=true");
 }

@@ -23,10 +23,10 @@ pub(crate) enum Fault {
     Denied(&'static str),
     /// The server does what is asked, and the connection is closed before its answer.
     LostAnswer,
+    /// The server does what is asked, and its answer comes this much later.
+    Late(Duration),
     /// No answer ever comes.
     Silence,
-    /// The server does what is asked after this time.
-    Late(Duration),
     /// The connection is closed at once.
     Cut,
     /// An answer that is none.
@@ -128,11 +128,7 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = Request::read(&mut reader)? {
             match (self.faults)(&self.note(&request)) {
-                None if request.is_watch() => return self.stream(&request, stream),
-                None => {
-                    let (status, body) = self.forward(&request);
-                    respond(stream, status, None, &body)?;
-                }
+                None => self.pass(&request, stream)?,
                 Some(Fault::Status(status)) => respond(stream, status, None, &problem(status, "as the test wants it"))?,
                 Some(Fault::RetryAfter(status, seconds)) => {
                     respond(
@@ -149,11 +145,7 @@ impl Shared {
                 }
                 Some(Fault::Late(time)) => {
                     thread::sleep(time);
-                    if request.is_watch() {
-                        return self.stream(&request, stream);
-                    }
-                    let (status, body) = self.forward(&request);
-                    respond(stream, status, None, &body)?;
+                    self.pass(&request, stream)?;
                 }
                 Some(Fault::Cut) => return Ok(()),
                 Some(Fault::Says(text)) => {
@@ -163,6 +155,14 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    fn pass(&self, request: &Request, stream: &TcpStream) -> io::Result<()> {
+        if request.is_watch() {
+            return self.stream(request, stream);
+        }
+        let (status, body) = self.forward(request);
+        respond(stream, status, None, &body)
     }
 
     fn note(&self, request: &Request) -> Asked {
