@@ -169,7 +169,8 @@ async fn connect(
         if known == Some(&fingerprint) {
             return Ok(None);
         }
-        (fingerprint, Live::Kube(KubeCluster::connect(name, connection, root, timeout, Some(fence.clone())).await?))
+        let kube = KubeCluster::connect(name, connection, root, timeout, Some(fence.clone())).await?;
+        (fingerprint, Live::Kube(Box::new(kube)))
     };
     Ok(Some(Connected { connection: connection.clone(), fingerprint, fence, live }))
 }

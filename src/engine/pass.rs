@@ -37,7 +37,7 @@ pub enum Live {
     /// A dump of it: nothing can be written.
     Dump(Box<Dump>),
     /// The cluster itself.
-    Kube(KubeCluster),
+    Kube(Box<KubeCluster>),
 }
 
 /// The result of a pass.
@@ -104,7 +104,7 @@ pub(super) async fn observe_live(
     let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
     let nodes = kube.nodes().await?.into_iter().map(NodeObject::observed);
     let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
-    Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(kube) })
+    Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(Box::new(kube)) })
 }
 
 /// Looks at every wanted cluster at the same time, and plans each. A cluster that cannot be reached is reported as such

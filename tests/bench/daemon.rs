@@ -216,12 +216,11 @@ fn main() {
         stop.store(true, Ordering::Relaxed);
     });
     let mut pushes = Vec::new();
-    for number in 0..setting("PUSHES", 50) as usize {
-        let (name, group) = (&names[number], if number % 2 == 0 { "rec" } else { "ads" });
+    for (number, name) in names.iter().enumerate().take(setting("PUSHES", 50) as usize) {
         let index = number % CLUSTERS;
         state
             .edit(&format!("state/nodes/c{index}/{name}.yaml"), "group: ads", "group: rec")
-            .commit(&format!("{name} to {group}"));
+            .commit(&format!("{name} to rec"));
         let begin = Instant::now();
         ureq::post(format!("{}/hooks/git", daemon.url()))
             .header("X-Gitea-Event", "push")
