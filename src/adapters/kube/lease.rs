@@ -233,6 +233,9 @@ impl Lease {
             CallError::Refused { code: 404, .. } => {
                 failure.hint(format!("drover keeps its Lease in the namespace {}: create it", self.namespace))
             }
+            CallError::Refused { code: 403, .. } if error.is_denied() => {
+                failure.hint("what drover needs in a cluster is in its deploy/rbac.yaml")
+            }
             _ => failure,
         }
     }

@@ -155,7 +155,13 @@ impl<T: Watched> Watcher<T> {
                     return Err(("watch", error));
                 }
             }
-            Err(error) => return Err(("watch", error)),
+            Err(error) => {
+                // Whether it would have told of everything meanwhile, nobody knows.
+                if error == CallError::TimedOut {
+                    self.version = None;
+                }
+                return Err(("watch", error));
+            }
         }
         Ok(())
     }
