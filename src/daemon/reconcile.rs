@@ -123,6 +123,7 @@ impl Cluster {
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
         let none = BTreeSet::new();
         plan.refusals = refusals(&in_force.desired, document, &plan, &live.nodes, pods.as_deref(), &none, now);
+        live.pods_hold_back = plan.refusals.iter().any(|refusal| refusal.guard == Guard::RunningPods);
         Some(plan)
     }
 
@@ -187,10 +188,7 @@ impl Cluster {
         let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now));
         // What was due and not done waits for something else than time.
         let retries = memory.failing.values().map(|(_, again)| *again).chain(memory.rest);
-        Wake {
-            at: moments.filter(|moment| *moment > now).min(),
-            retry: retries.filter(|again| *again > begun).min(),
-        }
+        Wake { at: moments.filter(|moment| *moment > now).min(), retry: retries.filter(|again| *again > begun).min() }
     }
 
     /// Writes down how the cluster stands.

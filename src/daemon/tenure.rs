@@ -33,7 +33,7 @@ impl Cluster {
             desired.mark_unchanged();
             if !self.is_writable() {
                 self.give_back(cluster, lease).await;
-                self.daemon.works(&self.name, LEASE);
+                self.works(LEASE);
                 self.may(May::Watch, TenureReport::Observer);
                 if desired.changed().await.is_err() {
                     return;
@@ -43,7 +43,7 @@ impl Cluster {
             let wait = match self.claim(lease, cluster).await {
                 Ok(mine) => {
                     backoff.went_well();
-                    self.daemon.works(&self.name, LEASE);
+                    self.works(LEASE);
                     if mine { times.renew() } else { times.look() }
                 }
                 Err(failure) => {
@@ -104,8 +104,10 @@ impl Cluster {
         match holder.rsplit_once('/') {
             Some((_, other)) if other != self.name => {
                 self.may(May::Watch, TenureReport::Unknown);
-                Err(Failure::new(format!("the cluster is already written to as {other}: its Lease is held by {holder}"))
-                    .hint("let only one Cluster document lead to each cluster"))
+                Err(Failure::new(format!(
+                    "the cluster is already written to as {other}: its Lease is held by {holder}"
+                ))
+                .hint("let only one Cluster document lead to each cluster"))
             }
             _ => Ok(()),
         }

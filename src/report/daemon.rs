@@ -196,7 +196,8 @@ impl ClusterReport {
             TenureReport::Behind { recorded } => (false, format!("it was already given {recorded}")),
         };
         let failures = self.failures.iter();
-        let detail = failures.fold(format!("{detail}, {role}"), |detail, (what, why)| format!("{detail}; {what}: {why}"));
+        let detail =
+            failures.fold(format!("{detail}, {role}"), |detail, (what, why)| format!("{detail}; {what}: {why}"));
         Check { name: format!("cluster {name}"), ok: followed && settled && self.failures.is_empty(), detail }
     }
 }

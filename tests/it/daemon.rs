@@ -2,8 +2,11 @@
 
 mod clusters;
 mod credentials;
+mod ending;
 mod faults;
 mod following;
 mod healing;
+mod kills;
 mod outage;
+mod remote;
 mod support;

@@ -119,23 +119,43 @@ impl Lease {
     }
 
     /// Gives the Lease back, so that the next holder need not wait.
+    ///
+    /// Stopped at any await, it can be asked for again.
     pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
         self.fence.set(None);
-        let Some(mut lease) = self.held.take() else { return Ok(()) };
-        if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
+        let Some(lease) = self.held.clone() else { return Ok(()) };
+        let done = tokio::time::timeout(cluster.timeout, self.give_back(cluster, lease)).await;
+        self.held = None;
+        done.unwrap_or(Err(CallError::TimedOut)).map_err(|error| self.explain(cluster, &error))
+    }
+
+    async fn give_back(&self, cluster: &KubeCluster, lease: LeaseObject) -> Result<(), CallError> {
+        let freed = |mut lease: LeaseObject| {
+            lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+            lease
+        };
+        match self.replace(cluster, &freed(lease)).await {
+            // A renewal that nobody waited for was done after all.
+            Err(CallError::Refused { code: 409, .. }) => {}
+            done => return done.map(drop),
         }
-        let replaced = tokio::time::timeout(cluster.timeout, self.replace(cluster, &lease)).await;
-        replaced.unwrap_or(Err(CallError::TimedOut)).map(drop).map_err(|error| self.explain(cluster, &error))
+        let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
+        let is_mine = |lease: &LeaseObject| {
+            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
+        };
+        match found.filter(is_mine) {
+            Some(lease) => self.replace(cluster, &freed(lease)).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     async fn round(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
         let sent = (Instant::now(), SystemTime::now());
-        if let Some(lease) = self.held.take() {
+        if let Some(lease) = self.held.clone() {
             match self.replace(cluster, &self.claimed(lease, revision)).await {
                 Ok(lease) => return Ok(self.won(lease, sent)),
-                // Somebody else wrote it: what it says now decides.
-                Err(CallError::Refused { code: 404 | 409, .. }) => self.fence.set(None),
+                // Somebody wrote it, or this process without getting to know: what it says now decides.
+                Err(CallError::Refused { code: 404 | 409, .. }) => {}
                 // It may still be this process's, until the fence says otherwise.
                 Err(error) => return Err(error),
             }
@@ -147,6 +167,8 @@ impl Lease {
             return self.reached(created.map_err(|error| call_error(&error)), None, sent);
         };
         if let Some(holder) = self.holder_of(&found) {
+            self.fence.set(None);
+            self.held = None;
             return Ok(Tenure::Theirs { holder });
         }
         // What was in force stays recorded until this process knows how its own revision relates to it.
@@ -233,6 +255,7 @@ impl Lease {
             CallError::Refused { code: 404, .. } => {
                 failure.hint(format!("drover keeps its Lease in the namespace {}: create it", self.namespace))
             }
+            CallError::TimedOut => Failure::new("no answer in time to keep the Lease"),
             CallError::Refused { code: 403, .. } if error.is_denied() => {
                 failure.hint("what drover needs in a cluster is in its deploy/rbac.yaml")
             }

@@ -84,7 +84,7 @@ fn a_dump_becomes_a_cluster_and_a_cluster_a_dump() {
     plane.create_nodes(["dump-1"].map(NodeSpec::new));
     let followed = Followed::of(&plane);
     let dump = "kind: NodeList\nitems:\n- metadata: {name: dump-1}\n- metadata: {name: dump-2}\n";
-    followed.state.write("state/live.yaml", dump).cluster("prod", "{file: live.yaml}");
+    followed.state.write("state/live.txt", dump).cluster("prod", "{file: live.txt}");
     followed.state.node("prod", "dump-1", "{group: ads}").node("prod", "dump-2", "{group: ads}").commit("a dump");
     let daemon = followed.run(&[]);
     daemon.comes_to("both drift", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 2);
@@ -96,7 +96,7 @@ fn a_dump_becomes_a_cluster_and_a_cluster_a_dump() {
     daemon.comes_to("dump-2 is absent", |status| status["clusters"]["prod"]["nodes"]["absent"] == 1);
     daemon.is_ready();
 
-    followed.state.cluster("prod", "{file: live.yaml}").commit("a dump again");
+    followed.state.cluster("prod", "{file: live.txt}").commit("a dump again");
     daemon.comes_to("both drift", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 2);
     soon("the Lease was given back", || lease_holder(&plane).as_deref() == Some(""));
     tamper(&plane, "dump-1", "org", &json!("rec"));
@@ -126,7 +126,10 @@ fn what_is_missing_for_the_lease_is_named_and_mended_without_a_restart() {
     says(&daemon, "prod", "lease", &["drover may not", "leases", "deploy/rbac.yaml"]);
     tamper(&plane, "right-1", "org", &json!("rec"));
     daemon.comes_to("it drifts", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 1);
-    followed.state.cluster("prod", &format!("{}\n  mode: observe", connection(&plane, Role::Reader))).commit("observed");
+    followed
+        .state
+        .cluster("prod", &format!("{}\n  mode: observe", connection(&plane, Role::Reader)))
+        .commit("observed");
     daemon.is_ready();
 
     // Who may not see pods is told so: what would strand one cannot be known.

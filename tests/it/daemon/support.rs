@@ -39,7 +39,10 @@ pub(super) fn is_trouble_of(daemon: &Daemon, cluster: &str) {
     assert_eq!(daemon.get("/healthz").0, 200);
     assert_eq!(daemon.metric("drover_ready"), Some(0.0));
     let status = daemon.status();
-    assert!(status["clusters"][cluster]["failures"].as_object().is_some_and(|failures| !failures.is_empty()), "{status:#}");
+    assert!(
+        status["clusters"][cluster]["failures"].as_object().is_some_and(|failures| !failures.is_empty()),
+        "{status:#}"
+    );
 }
 
 /// Who holds drover's Lease: nobody where it is empty, none where there is no Lease.

@@ -195,7 +195,8 @@ impl Shared {
     fn forward(&self, request: &Request) -> (u16, String) {
         let body: Option<Value> = serde_json::from_slice(&request.body).ok();
         let body = body.as_ref().map(|body| (request.header("content-type"), body));
-        let reply = self.server.send(request.token(), &request.method, &request.target, body).expect("the API server answers");
+        let reply =
+            self.server.send(request.token(), &request.method, &request.target, body).expect("the API server answers");
         (reply.status, reply.body)
     }
 }

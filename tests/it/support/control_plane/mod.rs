@@ -178,10 +178,14 @@ impl ControlPlane {
         let (folder, database) = (self.path(&format!("{mark}-ca")), self.path(&format!("{mark}-ca/index")));
         fs::create_dir_all(&folder).expect("a folder");
         write(&database, "");
-        write(&folder.join("config"), &format!(
-            "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n",
-            database.display(), folder.display()
-        ));
+        write(
+            &folder.join("config"),
+            &format!(
+                "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nrand_serial=yes\nx509_extensions=e\n[e]\nextendedKeyUsage=clientAuth\n[p]\ncommonName=supplied\n",
+                database.display(),
+                folder.display()
+            ),
+        );
         let mut sign = openssl(&["ca", "-batch", "-notext", "-enddate", &until, "-config"]);
         sign.arg(folder.join("config")).arg("-cert").arg(ca).arg("-keyfile").arg(ca_key);
         run(sign.arg("-in").arg(&asked).arg("-out").arg(&certificate));
