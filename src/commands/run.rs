@@ -139,7 +139,7 @@ struct Own {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<Log>,
 
-    /// What is logged: error, warn, info, debug, or a filter as `drover=debug,kube=info` [default: info]
+    /// What is logged: error, warn, info, debug, or a filter as `drover=debug,kube=info` [default: info,kube_client=off]
     #[arg(long, value_name = "LEVEL", env = "DROVER_LOG")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
@@ -163,7 +163,7 @@ pub(super) async fn run(args: &RunArgs, ui: Ui, _now: Timestamp) -> Result<Outco
     }
     let own = &config.daemon;
     let format = if own.log_format == Some(Log::Json) { LogFormat::Json } else { LogFormat::Text };
-    ui.log(format, own.log.as_deref().unwrap_or("info"))?;
+    ui.log(format, own.log.as_deref().unwrap_or(LOG))?;
     let identity = identity(own.identity.as_deref());
     let daemon = Daemon::new(config.settings()?, &identity);
     let server = web::bind(own.listen.as_deref().unwrap_or("127.0.0.1:8470")).await?;
@@ -239,7 +239,7 @@ impl Config {
             fight_within: interval(&own.fight_within, "10m"),
             fight_rest: interval(&own.fight_rest, "30m"),
             log_format: own.log_format.or(Some(Log::Text)),
-            log: own.log.clone().or_else(|| Some("info".into())),
+            log: own.log.clone().or_else(|| Some(LOG.into())),
             ..own.clone()
         };
         Self { source: self.source.shown(), daemon }
@@ -276,6 +276,8 @@ const LEASE: &str = "15s";
 const WATCH: &str = "1m";
 const RESYNC: &str = "12h";
 const PARALLEL: u16 = 16;
+/// kube calls every request an error that was not answered well; drover tells what follows from it.
+const LOG: &str = "info,kube_client=off";
 
 fn length(given: &Option<Interval>, default: &str) -> Duration {
     let default = || default.parse::<Interval>().map(|interval| interval.duration()).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Waits that double with jitter, from half a second to a minute, and begin anew once something went well.
+/// Waits that double with jitter, from half a second to half a minute, and begin anew once something went well.
 pub(super) struct Backoff {
     waits: Option<ExponentialBackoff>,
 }
@@ -16,7 +16,7 @@ impl Backoff {
 
     /// How long to wait after one more failure.
     pub(super) fn failed(&mut self) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(60);
+        const LONGEST: Duration = Duration::from_secs(30);
         let waits = self.waits.get_or_insert_with(|| {
             ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(500))

@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     pub(super) tenure: watch::Sender<May>,
     /// Something failed that a change of the connection's files may mend.
     pub(super) look_again: Notify,
+    /// Something that failed works again.
+    pub(super) works_again: Notify,
     pub(super) stop: CancellationToken,
 }
 
@@ -43,6 +45,7 @@ impl Cluster {
             store: Store::default(),
             tenure: watch::Sender::new(May::default()),
             look_again: Notify::new(),
+            works_again: Notify::new(),
             stop,
         }
     }
@@ -92,6 +95,13 @@ impl Cluster {
     /// The state to make true.
     pub(super) fn in_force(&self) -> Arc<InForce> {
         self.desired.borrow().clone()
+    }
+
+    /// A part of what follows the cluster works.
+    pub(super) fn works(&self, what: &str) {
+        if self.daemon.works(&self.name, what) {
+            self.works_again.notify_waiters();
+        }
     }
 
     /// The cluster gave a sign of life.

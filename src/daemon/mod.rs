@@ -211,8 +211,8 @@ impl Daemon {
         self.tell(NoticeKind::ClusterUnreachable, Some(cluster), what, title, vec![why], Severity::Critical);
     }
 
-    /// A part of what follows a cluster works.
-    pub(crate) fn works(&self, cluster: &str, what: &str) {
+    /// A part of what follows a cluster works. Returns whether it had failed.
+    pub(crate) fn works(&self, cluster: &str, what: &str) -> bool {
         let mut before = None;
         self.board.cluster(cluster, |report| before = report.failures.remove(what));
         if before.is_some() {
@@ -220,6 +220,7 @@ impl Daemon {
             let title = format!("{cluster} is followed again: {what}");
             self.resolve(NoticeKind::ClusterUnreachable, Some(cluster), what, title);
         }
+        before.is_some()
     }
 
     /// Tells people something.

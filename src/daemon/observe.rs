@@ -47,10 +47,13 @@ impl Cluster {
                 let begun = Instant::now();
                 let mut heard = false;
                 let follow = watcher.follow(kube, |seen| {
-                    heard |= !matches!(seen, Seen::Opened);
+                    heard |= !matches!(seen, Seen::Opened | Seen::All(_));
+                    let follows = !matches!(seen, Seen::All(_));
                     metrics.watch_event(&self.name, T::WHAT);
                     tell(seen);
-                    self.daemon.works(&self.name, T::WHAT);
+                    if follows {
+                        self.works(T::WHAT);
+                    }
                 });
                 let lost = tokio::select! {
                     lost = follow => lost,
@@ -63,7 +66,12 @@ impl Cluster {
                 failed(&lost.failure);
                 self.daemon.fails(&self.name, T::WHAT, &lost.failure);
                 self.look_again.notify_one();
-                tokio::time::sleep(backoff.failed().max(lost.wait)).await;
+                tokio::time::sleep(lost.wait).await;
+                // What works for another part of the cluster is worth a try for this one.
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.failed().saturating_sub(lost.wait)) => {}
+                    () = self.works_again.notified() => {}
+                }
             }
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Live {
     pods: HashMap<(String, String), ObservedPod>,
     /// Why the pods are not known now.
     pods_failure: Option<Failure>,
+    /// Whether pods hold changes of nodes back.
+    pub(super) pods_hold_back: bool,
 }
 
 impl Default for Live {
@@ -44,6 +46,7 @@ impl Default for Live {
             last_seen: None,
             pods: HashMap::new(),
             pods_failure,
+            pods_hold_back: false,
         }
     }
 }
@@ -119,12 +122,14 @@ impl Store {
         moves
     }
 
-    /// Something happened to the pods. They only matter to changes of nodes, so nobody is told.
+    /// Something happened to the pods. They matter where they hold changes of nodes back.
     pub(super) fn pods(&self, seen: Seen<PodObject>) {
         let key = |pod: &PodObject| (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone());
         let mut live = self.live();
         // The watch goes on where it was: nothing was missed.
-        live.pods_failure = None;
+        if live.pods_failure.take().is_some() && live.pods_hold_back {
+            self.changed.notify_one();
+        }
         match seen {
             Seen::All(pods) => {
                 live.pods = pods.into_iter().filter_map(|pod| Some((key(&pod), bound(pod)?))).collect();
@@ -139,7 +144,10 @@ impl Store {
             Seen::Gone(pod) => {
                 live.pods.remove(&key(&pod));
             }
-            Seen::Opened | Seen::Alive => {}
+            Seen::Opened | Seen::Alive => return,
+        }
+        if live.pods_hold_back {
+            self.changed.notify_one();
         }
     }
 

@@ -36,7 +36,7 @@ impl Cluster {
             desired.mark_unchanged();
             if !self.is_writable() {
                 self.give_back(cluster, lease).await;
-                self.daemon.works(&self.name, LEASE);
+                self.works(LEASE);
                 self.may(May::Watch, TenureReport::Observer);
                 if desired.changed().await.is_err() {
                     return;
@@ -46,7 +46,7 @@ impl Cluster {
             let wait = match self.claim(lease, times, cluster).await {
                 Ok(wait) => {
                     backoff.went_well();
-                    self.daemon.works(&self.name, LEASE);
+                    self.works(LEASE);
                     wait
                 }
                 Err(failure) => {

@@ -1,8 +1,14 @@
 //! `drover run` against real API servers and real git remotes.
 
 mod churn;
+mod clusters;
+mod credentials;
+mod ending;
+mod faults;
 mod following;
 mod healing;
+mod kills;
 mod outage;
+mod remote;
 mod replicas;
 mod support;

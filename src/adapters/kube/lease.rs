@@ -125,18 +125,38 @@ impl Lease {
     }
 
     /// Gives the Lease back once no write is under way, so that the next holder need not wait.
+    ///
+    /// Stopped at any await, it can be asked for again.
     pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
         self.fence.set(None);
-        let Some(mut lease) = self.held.take() else { return Ok(()) };
-        if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
-        }
+        let Some(lease) = self.held.clone() else { return Ok(()) };
         let given_back = async {
             self.fence.close().await;
-            self.replace(cluster, &lease).await
+            self.give_back(cluster, lease).await
         };
-        let given_back = tokio::time::timeout(cluster.timeout, given_back).await;
-        given_back.unwrap_or(Err(CallError::TimedOut)).map(drop).map_err(|error| self.explain(cluster, &error))
+        let done = tokio::time::timeout(cluster.timeout, given_back).await;
+        self.held = None;
+        done.unwrap_or(Err(CallError::TimedOut)).map_err(|error| self.explain(cluster, &error))
+    }
+
+    async fn give_back(&self, cluster: &KubeCluster, lease: LeaseObject) -> Result<(), CallError> {
+        let freed = |mut lease: LeaseObject| {
+            lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+            lease
+        };
+        match self.replace(cluster, &freed(lease)).await {
+            // A renewal that nobody waited for was done after all.
+            Err(CallError::Refused { code: 409, .. }) => {}
+            done => return done.map(drop),
+        }
+        let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
+        let is_mine = |lease: &LeaseObject| {
+            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
+        };
+        match found.filter(is_mine) {
+            Some(lease) => self.replace(cluster, &freed(lease)).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     async fn in_time(
@@ -151,11 +171,16 @@ impl Lease {
 
     async fn renewed(&mut self, cluster: &KubeCluster) -> Result<Tenure, CallError> {
         if self.held.is_some() {
-            return self.taken(cluster, None).await;
+            match self.taken(cluster, None).await? {
+                // Somebody wrote it, or this process without getting to know: what it says now decides.
+                Tenure::Theirs { .. } => {}
+                mine => return Ok(mine),
+            }
         }
         let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
         let found = found.unwrap_or_else(|| LeaseObject { metadata: named(), ..LeaseObject::default() });
         if let Some((holder, free_in)) = self.holder_of(&found) {
+            self.fence.set(None);
             return Ok(Tenure::Theirs { holder, free_in });
         }
         let recorded = recorded(&found);
@@ -166,8 +191,7 @@ impl Lease {
     /// Writes the Lease at the version it was read at.
     async fn taken(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
         let sent = (Instant::now(), SystemTime::now());
-        // Whatever comes of this, the version is spent: the next look begins with a read.
-        let Some(lease) = self.held.take().or_else(|| self.free.take()) else {
+        let Some(lease) = self.held.clone().or_else(|| self.free.take()) else {
             return Ok(Tenure::Free { recorded: None });
         };
         let claimed = self.claimed(lease, revision);
@@ -178,8 +202,7 @@ impl Lease {
         match written {
             Ok(lease) => Ok(self.won(lease, sent)),
             Err(CallError::Refused { code: 404 | 409, .. }) => {
-                // Somebody else wrote it.
-                self.fence.set(None);
+                self.held = None;
                 Ok(Tenure::Theirs { holder: "a faster process".into(), free_in: Duration::ZERO })
             }
             // It may still be this process's, until the fence says otherwise.
@@ -248,6 +271,10 @@ impl Lease {
         match error {
             CallError::Refused { code: 404, .. } => {
                 failure.hint(format!("drover keeps its Lease in the namespace {}: create it", self.namespace))
+            }
+            CallError::TimedOut => Failure::new("no answer in time to keep the Lease"),
+            CallError::Refused { code: 403, .. } if error.is_denied() => {
+                failure.hint("what drover needs in a cluster is in its deploy/rbac.yaml")
             }
             _ => failure,
         }

@@ -33,7 +33,7 @@ pub enum Seen<T> {
     Changed(T),
     /// An object is gone.
     Gone(T),
-    /// The API server goes on to tell, from where it was left.
+    /// A watch stands: whatever happens from here on will be told.
     Opened,
     /// Nothing happened, and the API server says so.
     Alive,
@@ -186,27 +186,48 @@ impl<T: Watched> Watcher<T> {
         version: String,
         tell: &mut impl FnMut(Seen<T>),
     ) -> Result<End, CallError> {
-        let seconds = self.lifetime.as_secs().max(1);
+        let seconds = self.lifetime.as_secs().max(2);
         let request = request(format!(
             "{}watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}",
             T::PATH
         ))?;
-        let lifetime = Duration::from_secs(seconds);
-        let begun = Instant::now();
         let opened = timeout(cluster.timeout, cluster.open(request)).await;
-        let mut lines = Lines::of(opened.unwrap_or(Err(CallError::TimedOut))?);
+        let lines = Lines::of(opened.unwrap_or(Err(CallError::TimedOut))?);
         tracing::debug!(cluster = cluster.name, "watching {} from {version}", T::WHAT);
-        tell(Seen::Opened);
+        let told = self.listen(lines, Duration::from_secs(seconds), tell).await;
+        if told.is_err() {
+            self.version = None; // whether it would have told of everything, nobody knows
+        }
+        told
+    }
+
+    async fn listen(
+        &mut self,
+        mut lines: Lines,
+        lifetime: Duration,
+        tell: &mut impl FnMut(Seen<T>),
+    ) -> Result<End, CallError> {
+        let begun = Instant::now();
+        let mut stands = false;
         loop {
-            let line =
-                match timeout_at(begun + lifetime + GRACE, lines.next()).await.map_err(|_| CallError::TimedOut)? {
-                    Ok(Some(line)) => line,
-                    Ok(None) if begun.elapsed() + SHORTEST >= lifetime => return Ok(End::Orderly),
-                    Ok(None) => return Ok(End::Early),
-                    // It did live: whether the API server is still there, the next request shows.
-                    Err(CallError::Unreachable { .. }) if begun.elapsed() >= SHORTEST => return Ok(End::Early),
-                    Err(error) => return Err(error),
-                };
+            let ends = begun + if stands { lifetime + GRACE } else { SHORTEST };
+            let line = match timeout_at(ends, lines.next()).await {
+                Err(_) if stands => return Err(CallError::TimedOut),
+                Err(_) => {
+                    stands = true;
+                    tell(Seen::Opened);
+                    continue;
+                }
+                Ok(Ok(Some(line))) => line,
+                Ok(Err(CallError::Unreachable { .. }) | Ok(None)) if !stands => {
+                    return Err(CallError::Unreachable { cause: "its watch ended at once".into() });
+                }
+                Ok(Ok(None)) if begun.elapsed() + SHORTEST >= lifetime => return Ok(End::Orderly),
+                // Whether the API server is still there, the next request shows.
+                Ok(Err(CallError::Unreachable { .. }) | Ok(None)) => return Ok(End::Early),
+                Ok(Err(error)) => return Err(error),
+            };
+            stands = true;
             let event = serde_json::from_slice::<WatchEvent<T>>(&line)
                 .map_err(|error| CallError::Unreachable { cause: format!("its watch cannot be read: {error}") })?;
             let (seen, version) = match event {

@@ -18,7 +18,7 @@ struct Two {
 }
 
 /// A hung server is noticed within seconds.
-const QUICK: [&str; 2] = ["--watch-lifetime", "2s"];
+const QUICK: [&str; 4] = ["--watch-lifetime", "2s", "--lease", "6s"];
 
 impl Two {
     fn start(name: &str) -> Self {

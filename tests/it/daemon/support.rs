@@ -45,6 +45,19 @@ pub(super) fn is_trouble_of(daemon: &Daemon, cluster: &str) {
     );
 }
 
+/// Who holds drover's Lease: nobody where it is empty, none where there is no Lease.
+pub(super) fn lease_holder(plane: &ControlPlane) -> Option<String> {
+    let leases = plane.get("/apis/coordination.k8s.io/v1/namespaces/drover/leases");
+    leases["items"][0]["spec"]["holderIdentity"].as_str().map(str::to_owned)
+}
+
+/// The memory that a daemon has in use, in kB.
+pub(super) fn memory(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// A state under git, followed by daemons through its repository.
 pub(super) struct Followed {
     pub(super) state: State,

@@ -116,7 +116,7 @@ impl Daemon {
 }
 
 /// Waits until something holds, with a word on what was waited for.
-pub(crate) fn soon(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     eventually(what, SOON, || if is_so() { Ok(()) } else { Err("it never did".to_owned()) });
 }
 

@@ -48,7 +48,6 @@ pub(crate) struct Asked {
 type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
 
 pub(crate) struct Proxy {
-    url: String,
     shared: Arc<Shared>,
     kubeconfigs: Vec<(Role, String)>,
 }
@@ -91,7 +90,7 @@ impl Proxy {
                 });
             }
         });
-        Self { url, shared, kubeconfigs }
+        Self { shared, kubeconfigs }
     }
 
     /// Cuts every open connection.
