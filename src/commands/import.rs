@@ -98,8 +98,9 @@ async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Fai
     };
     let connection = Connection { kubeconfig, context, ..Connection::default() };
     let within = |failure: Failure| failure.within(format!("cluster {}", args.cluster));
-    let kube =
-        KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None).await.map_err(within)?;
+    let kube = KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None)
+        .await
+        .map_err(within)?;
     let nodes = kube.nodes().await.map_err(within)?.into_iter().map(NodeObject::observed);
     Ok((connection, ObservedCluster { nodes: nodes.map(|node| (node.name.clone(), node)).collect() }))
 }

@@ -47,7 +47,12 @@ impl Cluster {
         let mut lease = Lease::new(&settings.lease_namespace, &self.daemon.identity, LeaseTimes::of(settings.lease));
         let fence = lease.fence();
         let following = async {
-            tokio::join!(self.keep_connection(fence), self.watch_nodes(), self.watch_pods(), self.keep_tenure(&mut lease))
+            tokio::join!(
+                self.keep_connection(fence),
+                self.watch_nodes(),
+                self.watch_pods(),
+                self.keep_tenure(&mut lease)
+            )
         };
         // The reconciler ends by itself, so that no write is cut off; the Lease is renewed until then.
         tokio::select! {

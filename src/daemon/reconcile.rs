@@ -27,6 +27,8 @@ const NAMED: usize = 100;
 /// What a reconciler remembers between passes.
 pub(super) struct Memory {
     fights: Fights,
+    /// Whether the state says to fight on.
+    fights_allowed: bool,
     /// Nodes that could not be written, and when they are tried again.
     failing: BTreeMap<String, (Backoff, Timestamp)>,
     /// The whole cluster could not be written.
@@ -47,6 +49,7 @@ impl Cluster {
     pub(super) async fn reconcile(&self) {
         let mut memory = Memory {
             fights: Fights::new(self.daemon.settings.fights),
+            fights_allowed: false,
             failing: BTreeMap::new(),
             backoff: Backoff::new(),
             rest: None,
@@ -73,7 +76,8 @@ impl Cluster {
         let (now, in_force) = (self.now(), self.in_force());
         let document = in_force.desired.clusters.get(self.name.as_str())?;
         let mut plan = self.plan(&in_force, document, now)?;
-        if plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_none() {
+        memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
+        if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);
             self.tell_fights(&begun);
         }
@@ -189,7 +193,7 @@ impl Cluster {
             report.differing_labels = plan.counts().labels();
             report.drifting = drifting;
             report.refusals = plan.refusals.clone();
-            report.fights = memory.fights.open(now).cloned().collect();
+            report.fights = memory.fights.open(now).filter(|_| !memory.fights_allowed).cloned().collect();
             report.failing.retain(|name, _| memory.failing.contains_key(name));
             report.compared_with = Some(in_force.revision.short());
         });

@@ -2,5 +2,6 @@
 
 mod following;
 mod healing;
+mod manners;
 mod replicas;
 mod support;

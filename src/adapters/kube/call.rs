@@ -113,10 +113,11 @@ impl KubeCluster {
             match &self.fenced {
                 None => attempt_within(&self.client, request.clone(), self.timeout).await,
                 Some((client, fence)) => {
-                    fence.guard(&request, async |request, limit| {
-                        attempt_within(client, request, limit.min(self.timeout)).await
-                    })
-                    .await
+                    fence
+                        .guard(&request, async |request, limit| {
+                            attempt_within(client, request, limit.min(self.timeout)).await
+                        })
+                        .await
                 }
             }
         };
@@ -131,7 +132,6 @@ impl KubeCluster {
             .adjust(|error, wait| wait_until(deadline, error, wait))
             .await
     }
-
 }
 
 async fn attempt_within(

@@ -70,6 +70,11 @@ impl LeaseTimes {
         self.0 / 10
     }
 
+    /// How long one attempt may take: a second one fits in before the holder must stop.
+    fn patience(self) -> Duration {
+        self.0 / 4
+    }
+
     fn stop(self) -> Duration {
         self.0.mul_f32(0.7)
     }
@@ -101,7 +106,15 @@ impl Lease {
     /// Nothing known yet. `identity` must be this process's alone.
     pub fn new(namespace: &str, identity: &str, times: LeaseTimes) -> Self {
         let fence = Arc::new(Fence::new(identity, times.slack()));
-        Self { namespace: namespace.into(), identity: identity.into(), times, fence, held: None, free: None, moved: None }
+        Self {
+            namespace: namespace.into(),
+            identity: identity.into(),
+            times,
+            fence,
+            held: None,
+            free: None,
+            moved: None,
+        }
     }
 
     /// What every write to the cluster must ask.
@@ -139,9 +152,11 @@ impl Lease {
         cluster: &KubeCluster,
         work: impl AsyncFnOnce(&mut Self) -> Result<Tenure, CallError>,
     ) -> Result<Tenure, Failure> {
-        let limit = self.times.renew().max(Duration::from_millis(500));
-        let done = tokio::time::timeout(limit, work(self)).await.unwrap_or(Err(CallError::TimedOut));
-        done.map_err(|error| self.explain(cluster, &error))
+        let limit = self.times.patience();
+        match tokio::time::timeout(limit, work(self)).await {
+            Ok(done) => done.map_err(|error| self.explain(cluster, &error)),
+            Err(_) => Err(Failure::new(format!("no answer within {} s", limit.as_secs_f32()))),
+        }
     }
 
     async fn renewed(&mut self, cluster: &KubeCluster) -> Result<Tenure, CallError> {

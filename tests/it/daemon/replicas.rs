@@ -13,7 +13,9 @@ use crate::support::openb::machines;
 
 const LEASE: &str = "drover";
 /// The lease of the replicas here.
-const LENGTH: Duration = Duration::from_secs(2);
+const LENGTH: Duration = Duration::from_secs(4);
+/// How long a thousand writes may take on a busy machine.
+const LONG: Duration = Duration::from_secs(180);
 
 /// A replica whose name shows in the audit log.
 fn replica(followed: &Followed, name: &str, arguments: &[&str]) -> Daemon {
@@ -47,12 +49,18 @@ fn every_write_is_in_its_writers_tenure(plane: &ControlPlane) -> (usize, usize) 
     for write in plane.writes() {
         if write.name == LEASE && write.resource == "leases" {
             let now = write.object["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
-            assert!(now.is_empty() || Some(now.as_str()) == writer(&write), "nobody takes a Lease for others: {write:?}");
+            assert!(
+                now.is_empty() || Some(now.as_str()) == writer(&write),
+                "nobody takes a Lease for others: {write:?}"
+            );
             if now != holder && !now.is_empty() {
                 tenures += 1;
                 let waited = renewed.map(|at| write.at.duration_since(at).as_secs_f32());
                 let enough = LENGTH.as_secs_f32() * 0.84;
-                assert!(holder.is_empty() || waited >= Some(enough), "{now} took over from {holder} after {waited:?} s");
+                assert!(
+                    holder.is_empty() || waited >= Some(enough),
+                    "{now} took over from {holder} after {waited:?} s"
+                );
             }
             (holder, renewed) = (now, Some(write.at));
         } else if let Some(writer) = writer(&write) {
@@ -70,10 +78,19 @@ fn every_write_is_in_its_writers_tenure(plane: &ControlPlane) -> (usize, usize) 
 fn racks(followed: &Followed, nodes: &[NodeSpec], rack: &str) {
     let document = |node: &NodeSpec| {
         let name = &node.name;
-        format!("apiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: {name}, cluster: prod}}\nspec: {{labels: {{rack: {rack}}}}}\n")
+        format!(
+            "apiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: {name}, cluster: prod}}\nspec: {{labels: {{rack: {rack}}}}}\n"
+        )
     };
     let text: Vec<String> = nodes.iter().map(document).collect();
     followed.state.write("state/nodes/prod.yaml", text.join("---\n")).commit(rack);
+}
+
+fn done(plane: &ControlPlane, nodes: usize, rack: &str) {
+    eventually("the revision is applied", LONG, || match is_done(plane, nodes, rack) {
+        true => Ok(()),
+        false => Err("it is not".to_owned()),
+    });
 }
 
 fn is_done(plane: &ControlPlane, nodes: usize, rack: &str) -> bool {
@@ -100,9 +117,9 @@ fn a_replica_that_was_stopped_in_the_middle_of_writing_writes_nothing_after_its_
     );
     racks(&followed, &nodes, "r0");
     let replicas = ["a", "b", "c"].map(|name| (name, replica(&followed, name, &[])));
-    soon("the first revision is applied", || is_done(&plane, nodes.len(), "r0"));
+    done(&plane, nodes.len(), "r0");
 
-    let rounds = std::env::var("DROVER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
+    let rounds = std::env::var("DROVER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
     let mut random = rand::thread_rng();
     for round in 1..=rounds {
         let rack = format!("r{round}");
@@ -118,10 +135,10 @@ fn a_replica_that_was_stopped_in_the_middle_of_writing_writes_nothing_after_its_
         soon("another one takes over", || holder(&plane).is_some_and(|now| now != name));
         // Sometimes it wakes while the others write, and sometimes after.
         if random.gen_bool(0.5) {
-            soon("the others finish", || is_done(&plane, nodes.len(), &rack));
+            done(&plane, nodes.len(), &rack);
         }
         paused.signal("CONT");
-        soon("the revision is applied", || is_done(&plane, nodes.len(), &rack));
+        done(&plane, nodes.len(), &rack);
         soon("it knows that it was replaced", || role(paused) == "standby");
     }
     let (writes, tenures) = every_write_is_in_its_writers_tenure(&plane);
@@ -138,9 +155,9 @@ fn a_stream_of_drift_is_healed_by_one_replica_at_a_time() {
     racks(&followed, &nodes, "r0");
     let limits = ["--fight-times", "60000"];
     let replicas = ["a", "b"].map(|name| (name, replica(&followed, name, &limits)));
-    soon("the revision is applied", || is_done(&plane, nodes.len(), "r0"));
+    done(&plane, nodes.len(), "r0");
 
-    let ends = Instant::now() + LENGTH * 8;
+    let ends = Instant::now() + LENGTH * 6;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut random = rand::thread_rng();
@@ -160,7 +177,7 @@ fn a_stream_of_drift_is_healed_by_one_replica_at_a_time() {
             paused.signal("CONT");
         }
     });
-    soon("it is healed", || is_done(&plane, nodes.len(), "r0"));
+    done(&plane, nodes.len(), "r0");
     let (writes, tenures) = every_write_is_in_its_writers_tenure(&plane);
     assert!(writes > nodes.len() && tenures > 1, "{writes} writes in {tenures} tenures");
 }
@@ -182,8 +199,15 @@ fn a_cluster_is_taken_over_within_the_lease_after_a_kill_and_at_once_after_a_sto
         tamper(&plane, "over-1", "org", &json!("rec"));
         carries(&plane, "over-1", "org", Some("ads"));
         let healed = eventually("the write is in the audit log", LENGTH, || {
-            let by_next = |write: &Write| write.resource == "nodes" && writer(write).is_some_and(|by| by.starts_with(&format!("n{}_", round + 1)));
-            plane.writes().iter().rfind(|write| by_next(write)).map(|write| write.at).ok_or_else(|| "not yet".to_owned())
+            let by_next = |write: &Write| {
+                write.resource == "nodes" && writer(write).is_some_and(|by| by.starts_with(&format!("n{}_", round + 1)))
+            };
+            plane
+                .writes()
+                .iter()
+                .rfind(|write| by_next(write))
+                .map(|write| write.at)
+                .ok_or_else(|| "not yet".to_owned())
         });
         let gap = healed.duration_since(since).as_secs_f32() / LENGTH.as_secs_f32();
         eprintln!("{signal}: a gap of {gap:.2} leases");

@@ -41,8 +41,10 @@ impl ControlPlane {
         let path = self.path(LOG_FILE);
         let log = fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
         let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("an audit event"));
-        let mut writes: Vec<Write> =
-            events.filter(|event| event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300)).map(write).collect();
+        let mut writes: Vec<Write> = events
+            .filter(|event| event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300))
+            .map(write)
+            .collect();
         writes.sort_by_key(|write| (write.version, write.at));
         // A write that changes nothing answers with the version of the one before.
         writes.dedup_by_key(|write| write.version);
@@ -52,7 +54,8 @@ impl ControlPlane {
 
 fn write(event: Value) -> Write {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let version = event["responseObject"]["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+    let version =
+        event["responseObject"]["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
     Write {
         version: version.unwrap_or_else(|| panic!("no version in {event}")),
         resource: text(&event["objectRef"]["resource"]),
