@@ -1,5 +1,6 @@
 //! Numbers for Prometheus. Labels have few values: clusters, guards, kinds of results; never names of nodes or messages.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -12,6 +13,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::notices::Counts;
+use crate::model::fleet::NotificationForm;
 use crate::report::{DaemonStatus, TenureReport};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,6 +24,12 @@ struct OfCluster {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfForm {
+    form: &'static str,
     result: &'static str,
 }
 
@@ -101,10 +110,15 @@ impl Metrics {
     }
 
     /// All numbers, with those that follow from how things stand now, in the OpenMetrics text format.
-    pub fn text(&self, status: &DaemonStatus) -> Result<String, fmt::Error> {
+    pub fn text(
+        &self,
+        status: &DaemonStatus,
+        notices: &BTreeMap<NotificationForm, Counts>,
+    ) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode_registry(&mut text, &self.registry)?;
         text::encode_registry(&mut text, &standing(status))?;
+        text::encode_registry(&mut text, &told(notices))?;
         text::encode_eof(&mut text)?;
         Ok(text)
     }
@@ -112,6 +126,19 @@ impl Metrics {
 
 fn kind_of(cluster: &str, kind: &'static str) -> OfKind {
     OfKind { cluster: cluster.to_owned(), kind }
+}
+
+/// What became of the notifications, by the form of their receiver.
+fn told(notices: &BTreeMap<NotificationForm, Counts>) -> Registry {
+    let family = Family::<OfForm, Counter>::default();
+    for (form, counts) in notices {
+        for (result, count) in [("sent", counts.sent), ("failed", counts.failed), ("dropped", counts.dropped)] {
+            family.get_or_create(&OfForm { form: form.name(), result }).inc_by(count);
+        }
+    }
+    let mut registry = Registry::with_prefix("drover");
+    registry.register("notifications", "Messages to the receivers of notices", family);
+    registry
 }
 
 /// The gauges of how things stand. They are made anew each time, so that a cluster which is gone leaves no trace.

@@ -100,6 +100,11 @@ impl Daemon {
         })
     }
 
+    /// All numbers, as how things stand makes them.
+    pub fn numbers(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.text(&self.board.status(), &self.notices.counts())
+    }
+
     /// What makes the daemon look at the source at once.
     pub fn trigger(&self) -> Arc<Notify> {
         self.follow.trigger()

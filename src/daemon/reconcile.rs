@@ -30,6 +30,8 @@ const NAMED: usize = 100;
 /// What a reconciler remembers between passes.
 pub(super) struct Memory {
     fights: Fights,
+    /// Whether the state says to fight on.
+    fights_allowed: bool,
     /// Nodes that could not be written, and when they are tried again.
     failing: BTreeMap<String, (Backoff, Instant)>,
     /// The whole cluster could not be written.
@@ -50,6 +52,7 @@ impl Memory {
     pub(super) fn new(fights: FightLimits) -> Self {
         Self {
             fights: Fights::new(fights),
+            fights_allowed: false,
             failing: BTreeMap::new(),
             backoff: Backoff::new(),
             rest: None,
@@ -91,7 +94,8 @@ impl Cluster {
             return None; // another connection is being made
         }
         let mut plan = self.plan(&in_force, document, now)?;
-        if plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_none() {
+        memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
+        if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);
             self.tell_fights(&begun);
         }
@@ -207,7 +211,7 @@ impl Cluster {
             report.differing_labels = plan.counts().labels();
             report.drifting = drifting;
             report.refusals = plan.refusals.clone();
-            report.fights = memory.fights.open(now).cloned().collect();
+            report.fights = memory.fights.open(now).filter(|_| !memory.fights_allowed).cloned().collect();
             report.failing.retain(|name, _| memory.failing.contains_key(name));
             report.compared_with = Some(in_force.revision.short());
         });

@@ -11,7 +11,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock;
@@ -20,7 +25,11 @@ use crate::error::Failure;
 use crate::report::{DaemonStatus, daemon_html};
 use hooks::Hooks;
 
-/// How long requests that are under way may take when the server ends.
+/// How long a client may take for the head of a request, and stay without one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at the same time; more wait until one ends.
+const CONNECTIONS: usize = 512;
+/// How long the end of the daemon waits for answers under way.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A server that listens already.
@@ -61,16 +70,36 @@ impl Server {
             .route("/readyz", get(ready))
             .with_state(daemon)
             .merge(hooks::router(Arc::new(hooks)));
-        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        // Somebody who never finishes a request must not keep the process.
-        let patience = async {
-            stop.cancelled().await;
-            tokio::time::sleep(FAREWELL).await;
-        };
-        tokio::select! {
-            served = serve => served.map_err(|error| Failure::caused("cannot serve", &error)),
-            () = patience => Ok(()),
+        self.answer(router, &stop).await;
+        Ok(())
+    }
+
+    /// Speaks HTTP with whoever connects. What axum brings for this waits for a slow client forever.
+    async fn answer(self, router: Router, stop: &CancellationToken) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        let (places, graceful) = (Arc::new(Semaphore::new(CONNECTIONS)), GracefulShutdown::new());
+        loop {
+            let accepted = async {
+                let place = places.clone().acquire_owned().await;
+                (self.listener.accept().await, place)
+            };
+            let (stream, place) = tokio::select! {
+                accepted = accepted => accepted,
+                () = stop.cancelled() => break,
+            };
+            let Ok((stream, _)) = stream else {
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors, say
+                continue;
+            };
+            let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                let _ = connection.await; // a client that went away is nobody's trouble
+                drop(place);
+            });
         }
+        let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
     }
 }
 
@@ -87,7 +116,7 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> axum::Json<DaemonStatus> {
 
 async fn metrics(State(daemon): State<Arc<Daemon>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match daemon.metrics.text(&daemon.board.status()) {
+    match daemon.numbers() {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

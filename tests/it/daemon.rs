@@ -8,6 +8,7 @@ mod faults;
 mod following;
 mod healing;
 mod kills;
+mod manners;
 mod outage;
 mod remote;
 mod replicas;

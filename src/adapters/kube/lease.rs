@@ -75,6 +75,11 @@ impl LeaseTimes {
         self.0 / 10
     }
 
+    /// How long one attempt may take: a second one fits in before the holder must stop.
+    fn patience(self) -> Duration {
+        self.0 / 4
+    }
+
     fn stop(self) -> Duration {
         self.0.mul_f32(0.7)
     }
@@ -164,9 +169,11 @@ impl Lease {
         cluster: &KubeCluster,
         work: impl AsyncFnOnce(&mut Self) -> Result<Tenure, CallError>,
     ) -> Result<Tenure, Failure> {
-        let limit = self.times.renew().max(Duration::from_millis(500));
-        let done = tokio::time::timeout(limit, work(self)).await.unwrap_or(Err(CallError::TimedOut));
-        done.map_err(|error| self.explain(cluster, &error))
+        let limit = self.times.patience();
+        match tokio::time::timeout(limit, work(self)).await {
+            Ok(done) => done.map_err(|error| self.explain(cluster, &error)),
+            Err(_) => Err(Failure::new(format!("no answer within {} s", limit.as_secs_f32()))),
+        }
     }
 
     async fn renewed(&mut self, cluster: &KubeCluster) -> Result<Tenure, CallError> {
