@@ -67,9 +67,8 @@ impl Ui {
                 .hint("write for example info, or drover=debug,kube=warn")
         })?;
         // At its lowest level ureq logs addresses, and that of a notification is a secret.
-        let filter = filter.add_directive("ureq=info".parse().map_err(|error| {
-            Failure::caused("cannot begin to log", &error)
-        })?);
+        let filter =
+            filter.add_directive("ureq=info".parse().map_err(|error| Failure::caused("cannot begin to log", &error))?);
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
         let colours = self.color != ColorChoice::Never && io::stderr().is_terminal();
         let set = match format {

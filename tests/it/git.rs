@@ -15,3 +15,5 @@ mod silent;
 mod ssh;
 mod support;
 mod working;
+mod write_back;
+mod writers;

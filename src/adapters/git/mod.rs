@@ -6,6 +6,7 @@ mod history;
 mod links;
 mod remote;
 mod signature;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ pub use blame::Blamer;
 pub use credentials::{Credentials, redacted};
 pub use history::Relation;
 pub use remote::{Fetched, Tips, copy, fetch, forget, tips};
-pub use signature::{Distrust, SignerFiles, SignerTexts, Signers};
+pub use signature::{Distrust, SignerFiles, SignerTexts, Signers, SigningKey};
+pub use write::{Address, Change, Person, Target, Unpushed};
 
 use super::files::{self, Listing, StateFile, is_state_file};
 use crate::error::Failure;
