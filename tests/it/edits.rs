@@ -31,13 +31,22 @@ fn node(text: &str) -> Arc<NodeManifest> {
 fn every_style_keeps_what_stands_around_the_value() {
     for (before, after) in [
         ("spec:\n  group: ads\n", "spec:\n  group: web\n"),
-        ("spec:\n  group: ads  # why\t# and a tab\n  shareable: true", "spec:\n  group: web  # why\t# and a tab\n  shareable: true"),
+        (
+            "spec:\n  group: ads  # why\t# and a tab\n  shareable: true",
+            "spec:\n  group: web  # why\t# and a tab\n  shareable: true",
+        ),
         ("spec:\n  group:   \"ads\"   # why\n", "spec:\n  group:   \"web\"   # why\n"),
         ("spec:\n  'group' : 'ads'\n", "spec:\n  'group' : 'web'\n"),
         ("spec: {group: ads, shareable: true} # why\n", "spec: {group: web, shareable: true} # why\n"),
-        ("spec: {\n  group: ads, # why\n  shareable: true,\n}\n", "spec: {\n  group: web, # why\n  shareable: true,\n}\n"),
+        (
+            "spec: {\n  group: ads, # why\n  shareable: true,\n}\n",
+            "spec: {\n  group: web, # why\n  shareable: true,\n}\n",
+        ),
         ("spec: {\"group\":\"ads\",\"shareable\":true}", "spec: {\"group\":\"web\",\"shareable\":true}"),
-        ("spec:\n  group: |- # why\n    ads\n\n  shareable: true\n", "spec:\n  group: |- # why\n    web\n\n  shareable: true\n"),
+        (
+            "spec:\n  group: |- # why\n    ads\n\n  shareable: true\n",
+            "spec:\n  group: |- # why\n    web\n\n  shareable: true\n",
+        ),
         ("spec:\n  group: >2-\n      ads\n", "spec:\n  group: web\n"),
         ("spec:\n  group: >-\n    ads", "spec:\n  group: >-\n    web"),
         ("spec:\n  group:\n    # why\n    ads # so\n", "spec:\n  group:\n    # why\n    web # so\n"),
@@ -45,7 +54,10 @@ fn every_style_keeps_what_stands_around_the_value() {
         ("spec:\n  group: \"a\\x64s\" # why\n", "spec:\n  group: \"web\" # why\n"),
         ("spec:\n  ? group\n  : ads # why\n", "spec:\n  ? group\n  : web # why\n"),
         ("spec: &s\n  group: &g ads\n", "spec: &s\n  group: &g web\n"),
-        ("spec: !!map\n  shareable: true\n  group: ads\n...\n# behind\n", "spec: !!map\n  shareable: true\n  group: web\n...\n# behind\n"),
+        (
+            "spec: !!map\n  shareable: true\n  group: ads\n...\n# behind\n",
+            "spec: !!map\n  shareable: true\n  group: web\n...\n# behind\n",
+        ),
         ("spec:\n  labels: {a: &v ads}\n  group: *v\n", "spec:\n  labels: {a: &v ads}\n  group: web\n"),
         // No group yet: null in any spelling, a line of its own, or a whole spec.
         ("spec:\n  group: # none\n  shareable: true\n", "spec:\n  group: web # none\n  shareable: true\n"),
@@ -53,7 +65,10 @@ fn every_style_keeps_what_stands_around_the_value() {
         ("spec:\n  group: ~ # none\n", "spec:\n  group: web # none\n"),
         ("spec: {group, shareable: true}\n", "spec: {group: web, shareable: true}\n"),
         ("spec: {\"group\": null}\n", "spec: {\"group\": \"web\"}\n"),
-        ("spec: # c\n\n  # of the key below\n  shareable: true\n", "spec: # c\n  group: web\n\n  # of the key below\n  shareable: true\n"),
+        (
+            "spec: # c\n\n  # of the key below\n  shareable: true\n",
+            "spec: # c\n  group: web\n\n  # of the key below\n  shareable: true\n",
+        ),
         ("spec:\r\n    shareable: true\r\n", "spec:\r\n    group: web\r\n    shareable: true\r\n"),
         ("spec:\n  \"shareable\": true", "spec:\n  \"group\": \"web\"\n  \"shareable\": true"),
         ("spec: {shareable: true}", "spec: {group: web, shareable: true}"),
@@ -64,7 +79,10 @@ fn every_style_keeps_what_stands_around_the_value() {
         ("", "spec: {group: web}\n"),
         ("...\n---\n# empty\n", "spec: {group: web}\n...\n---\n# empty\n"),
         // What a merge key brings is overruled by a value of its own.
-        ("spec:\n  <<: {group: ads}\n  shareable: true\n", "spec:\n  group: web\n  <<: {group: ads}\n  shareable: true\n"),
+        (
+            "spec:\n  <<: {group: ads}\n  shareable: true\n",
+            "spec:\n  group: web\n  <<: {group: ads}\n  shareable: true\n",
+        ),
     ] {
         for (begin, end) in [("", ""), ("\u{feff}", ""), ("# é\n---\n", "")] {
             let text = |spec: &str| format!("{begin}{HEAD}{spec}{end}");
@@ -80,9 +98,17 @@ fn every_style_keeps_what_stands_around_the_value() {
 
 #[test]
 fn names_that_other_readers_take_for_numbers_or_switches_are_quoted() {
-    for (to, written) in [("true", "\"true\""), ("on", "\"on\""), ("1e3", "\"1e3\""), ("2026-11-24", "\"2026-11-24\""), ("a1", "a1")] {
-        assert_eq!(moved(&format!("{HEAD}spec: {{group: ads}}\n"), to).expect("an edit"), format!("{HEAD}spec: {{group: {written}}}\n"));
-        assert_eq!(moved(&format!("{HEAD}spec:\n  group: |-\n    ads\n"), to).expect("an edit"), format!("{HEAD}spec:\n  group: |-\n    {to}\n"));
+    for (to, written) in
+        [("true", "\"true\""), ("on", "\"on\""), ("1e3", "\"1e3\""), ("2026-11-24", "\"2026-11-24\""), ("a1", "a1")]
+    {
+        assert_eq!(
+            moved(&format!("{HEAD}spec: {{group: ads}}\n"), to).expect("an edit"),
+            format!("{HEAD}spec: {{group: {written}}}\n")
+        );
+        assert_eq!(
+            moved(&format!("{HEAD}spec:\n  group: |-\n    ads\n"), to).expect("an edit"),
+            format!("{HEAD}spec:\n  group: |-\n    {to}\n")
+        );
     }
 }
 
@@ -90,7 +116,8 @@ fn names_that_other_readers_take_for_numbers_or_switches_are_quoted() {
 fn one_document_of_many_is_edited() {
     let other = |name: &str| HEAD.replace("name: n", &format!("name: {name}")) + "spec: {group: ads}\n";
     let elsewhere = HEAD.replace("cluster: c", "cluster: d") + "spec: {group: ads}\n";
-    let text = |group: &str| format!("{}---\n{elsewhere}---\n{HEAD}spec: {{group: {group}}}\n---\n{}", other("m"), other("o"));
+    let text =
+        |group: &str| format!("{}---\n{elsewhere}---\n{HEAD}spec: {{group: {group}}}\n---\n{}", other("m"), other("o"));
     assert_eq!(moved(&text("ads"), "web").expect("an edit"), text("web"));
 }
 
@@ -120,7 +147,19 @@ fn what_cannot_be_changed_by_itself_is_refused() {
 /// A value in some style, with whether a comment may follow on its line.
 fn value() -> impl Strategy<Value = String> {
     prop::sample::select(
-        &["ads", "\"ads\"", "'ads'", "!!str ads", "&a ads", "~", "", "|-\n    ads", ">-\n    ads\n", "\n    # c\n    ads", "\"a\\x64s\""][..],
+        &[
+            "ads",
+            "\"ads\"",
+            "'ads'",
+            "!!str ads",
+            "&a ads",
+            "~",
+            "",
+            "|-\n    ads",
+            ">-\n    ads\n",
+            "\n    # c\n    ads",
+            "\"a\\x64s\"",
+        ][..],
     )
     .prop_map(str::to_owned)
 }
@@ -128,10 +167,19 @@ fn value() -> impl Strategy<Value = String> {
 /// A spec in block style: entries in any order, with comments and blank lines between them.
 fn spec() -> impl Strategy<Value = String> {
     let entries = prop::sample::subsequence(
-        vec!["shareable: true", "devices: {cpu: true}", "workloads: [train]", "labels:\n    rack: 'r1'", "\"platform\": []"],
+        vec![
+            "shareable: true",
+            "devices: {cpu: true}",
+            "workloads: [train]",
+            "labels:\n    rack: 'r1'",
+            "\"platform\": []",
+        ],
         0..5,
     );
-    let between = prop::collection::vec(prop::sample::select(&["", "\n", "  # about it\n", "# far left\n\n", "  #\ttab\n"][..]), 6);
+    let between = prop::collection::vec(
+        prop::sample::select(&["", "\n", "  # about it\n", "# far left\n\n", "  #\ttab\n"][..]),
+        6,
+    );
     let comment = prop::sample::select(&["", " # why", "\t# tab"][..]);
     (entries.prop_shuffle(), prop::option::of(value()), any::<prop::sample::Index>(), between, comment).prop_map(
         |(entries, value, place, between, comment)| {
@@ -185,7 +233,8 @@ proptest! {
     fn no_text_makes_it_change_anything_else(text in "(apiVersion: drover.dev/v1\nkind: Node\nmetadata: \\{name: n, cluster: c\\}\nspec:)?[ a-z:{}\\[\\],#&*!|>'\"\n-]{0,60}") {
         // Whatever the text is, the edit is refused, or right.
         if let Ok(edited) = moved(&text, "web") {
-            prop_assert_eq!(node(&edited).spec.group.as_ref().map(GroupName::as_str), Some("web"));
+            let node = node(&edited);
+            prop_assert_eq!(node.spec.group.as_ref().map(GroupName::as_str), Some("web"));
         }
     }
 }

@@ -8,6 +8,7 @@ mod following;
 mod https;
 mod openpgp;
 mod polling;
+mod proposing;
 mod revisions;
 mod servers;
 mod signatures;

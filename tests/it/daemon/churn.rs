@@ -106,7 +106,8 @@ impl Churn {
                 "bad pushes"
             }
             40..=74 => {
-                let (key, value) = self.pick(&[("org", json!("x")), ("org", json!(null)), ("rack", json!("r9")), ("gpu", json!("true"))].each_ref());
+                let labels = [("org", json!("x")), ("org", json!(null)), ("rack", json!("r9")), ("gpu", json!("true"))];
+                let (key, value) = self.pick(&labels.each_ref());
                 let path = format!("/api/v1/nodes/{}?fieldManager=kubectl-label", name(node));
                 let body = json!({ "metadata": { "labels": { *key: value } } });
                 self.planes[cluster].request(Role::Admin, "PATCH", &path, Some((MERGE_PATCH, &body)));
@@ -154,9 +155,16 @@ impl Churn {
         for ((cluster, node), group) in &self.wanted {
             let live = self.planes[*cluster].get(&format!("/api/v1/nodes/{}", name(*node)));
             let labels = &live["metadata"]["labels"];
-            for (key, value) in [("org", Some(*group)), ("rack", Some("r1")), ("gpu", None), ("example.org/own", Some("mine"))] {
+            for (key, value) in
+                [("org", Some(*group)), ("rack", Some("r1")), ("gpu", None), ("example.org/own", Some("mine"))]
+            {
                 if labels[key].as_str() != value {
-                    found.push(format!("{} {} {key}: {} instead of {value:?}", CLUSTERS[*cluster], name(*node), labels[key]));
+                    found.push(format!(
+                        "{} {} {key}: {} instead of {value:?}",
+                        CLUSTERS[*cluster],
+                        name(*node),
+                        labels[key]
+                    ));
                 }
             }
         }
