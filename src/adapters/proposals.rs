@@ -11,8 +11,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::files;
 use crate::error::Failure;
-use crate::model::path::HostPath;
-use crate::model::write_back::ServerForm;
+use crate::model::write_back::{ProposalServer, ServerForm};
 
 /// How long a server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -49,40 +48,13 @@ struct End {
     name: String,
 }
 
-struct Client {
+/// A server that proposals are opened on.
+pub struct Server {
     agent: Agent,
     /// The address of the repository in the API.
     repository: String,
+    owner: String,
     token: String,
-}
-
-/// Opens a proposal, or updates the one that is open; gives its address. `repository` is where git finds the repository.
-pub fn open_or_update(
-    form: ServerForm,
-    api: Option<&str>,
-    token_file: Option<&HostPath>,
-    repository: &str,
-    proposal: &Proposal<'_>,
-) -> Result<String, Failure> {
-    let file = token_file.ok_or_else(|| {
-        Failure::new("there is no token for the API of the git server").hint("name it in `writeBack.server.tokenFile`")
-    })?;
-    let token = files::read_text(Path::new(file.as_str()))?.trim().to_owned();
-    let (host, path) = place_of(repository).ok_or_else(|| {
-        Failure::new("the repository is not on a server").hint("`writeBack.server` needs one behind ssh or https")
-    })?;
-    let api = api.map_or_else(|| default_api(form, host), |api| api.trim_end_matches('/').to_owned());
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        // The token is for this server, not for where it leads.
-        .max_redirects(0)
-        .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let client = Client { agent: config.into(), repository: format!("{api}/repos/{path}"), token };
-    client.open_or_update(proposal, path.split('/').next().unwrap_or_default())
 }
 
 /// The host and path of a repository, from any address that git takes.
@@ -104,10 +76,36 @@ fn default_api(form: ServerForm, host: &str) -> String {
     }
 }
 
-impl Client {
-    fn open_or_update(&self, proposal: &Proposal<'_>, owner: &str) -> Result<String, Failure> {
+impl Server {
+    /// A server and its token. `repository` is where git finds the repository.
+    pub fn new(server: &ProposalServer, repository: &str) -> Result<Self, Failure> {
+        let file = server.token_file.as_ref().ok_or_else(|| {
+            Failure::new("there is no token for the API of the git server")
+                .hint("name it in `writeBack.server.tokenFile`")
+        })?;
+        let token = files::read_text(Path::new(file.as_str()))?.trim().to_owned();
+        let (host, path) = place_of(repository).ok_or_else(|| {
+            Failure::new("the repository is not on a server").hint("`writeBack.server` needs one behind ssh or https")
+        })?;
+        let api = server.api.as_deref();
+        let api = api.map_or_else(|| default_api(server.form, host), |api| api.trim_end_matches('/').to_owned());
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // The token is for this server, not for where it leads.
+            .max_redirects(0)
+            .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let owner = path.split('/').next().unwrap_or_default().to_owned();
+        Ok(Self { agent: config.into(), repository: format!("{api}/repos/{path}"), owner, token })
+    }
+
+    /// Opens a proposal, or updates the one that is open; gives its address.
+    pub fn open_or_update(&self, proposal: &Proposal<'_>) -> Result<String, Failure> {
         let Proposal { branch, into, title, body } = proposal;
-        if let Some(open) = self.find(proposal, owner)? {
+        if let Some(open) = self.find(proposal)? {
             if !body.is_empty() {
                 let change = json!({ "title": title, "body": body });
                 self.ask("PATCH", &format!("/pulls/{}", open.number), Some(&change))?;
@@ -119,13 +117,13 @@ impl Client {
         Ok(opened.html_url)
     }
 
-    fn find(&self, proposal: &Proposal<'_>, owner: &str) -> Result<Option<Open>, Failure> {
+    fn find(&self, proposal: &Proposal<'_>) -> Result<Option<Open>, Failure> {
         let is_it = |open: &Open| open.head.name == proposal.branch && open.base.name == proposal.into;
         for page in 1..=PAGES {
             // GitHub takes `head` and `per_page`, Gitea `limit`; each ignores what is the other's.
             let asked = format!(
-                "/pulls?state=open&head={owner}:{}&base={}&per_page={PAGE}&limit={PAGE}&page={page}",
-                proposal.branch, proposal.into
+                "/pulls?state=open&head={}:{}&base={}&per_page={PAGE}&limit={PAGE}&page={page}",
+                self.owner, proposal.branch, proposal.into
             );
             let open: Vec<Open> = read(self.ask("GET", &asked, None)?)?;
             let is_last = open.is_empty();

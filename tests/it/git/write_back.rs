@@ -184,6 +184,7 @@ fn a_move_is_one_commit_on_every_kind_of_server() {
 fn a_move_is_shown_first_and_changes_nothing() {
     let remote = Remote::new(", template: \"{{ cluster }} {{ moves[0].node }}\"");
     let (before, path) = (remote.head(), remote.path().display().to_string());
+    let objects = remote.served.git(&["count-objects"]);
     let arguments = ["move", "n1", "--to", "web", "--reason", "why", "--repo", &path];
     let ran = drover(remote.home.path(), &[], &arguments);
     says(
@@ -195,7 +196,7 @@ fn a_move_is_shown_first_and_changes_nothing() {
             "Nothing was changed",
         ],
     );
-    assert_eq!((remote.head(), remote.served.git(&["count-objects"]).starts_with('0')), (before, true));
+    assert_eq!((remote.head(), remote.served.git(&["count-objects"])), (before, objects));
     for (more, code, parts) in [
         (vec!["--from", "lab"], 3, vec!["machine n1 is in ads by now, not in lab"]),
         (vec!["--cluster", "moon"], 3, vec!["no machine n1 in cluster moon"]),
@@ -219,14 +220,7 @@ fn a_commit_here_takes_the_files_along_and_nothing_else() {
     work.edit("state/nodes/prod/n1.yaml", "# yes", "# no");
     let back = ["move", "n1", "--to", "ads", "--reason", "why", "--commit", "--author", "Ann <ann@example.org>"];
     says(&work.drover(&back), 1, &["n1.yaml has changes that are not committed"]);
-    assert_eq!(
-        work.git(&["rev-list", "--count", "origin/main..main"].map(|a| if a.contains("origin") {
-            "HEAD~1..HEAD"
-        } else {
-            a
-        })),
-        "1"
-    );
+    assert_eq!(work.git(&["log", "-1", "--format=%s"]), "prod: move n1 from ads to web");
     // What another repository has checked out is not changed behind its back.
     let path = work.root().display().to_string();
     says(&drover(remote.home.path(), &[], &moving("n1", "ads", &path)), 1, &["is checked out in"]);
@@ -298,8 +292,8 @@ fn a_lost_race_is_decided_anew_on_what_the_others_pushed() {
     let clone = State::new();
     clone.git(&["clone", "--quiet", &remote.path().display().to_string(), "."]);
     let publish = |what: &str| {
-        clone.git(&["pull", "--quiet", "--rebase"]);
         clone.commit(what);
+        clone.git(&["pull", "--quiet", "--rebase"]);
         clone.git(&["push", "--quiet"]);
     };
     // The machine's document goes to another file, is rewritten in another style, and keeps its group.
@@ -308,8 +302,6 @@ fn a_lost_race_is_decided_anew_on_what_the_others_pushed() {
         asked += 1;
         if asked == 1 {
             clone.git(&["rm", "--quiet", "state/nodes/prod/n1.yaml"]);
-            let both = "{n1: {group: ads}}";
-            assert!(!both.is_empty());
             clone.write("state/nodes/prod/rack.yaml", "# rack\napiVersion: drover.dev/v1\nkind: Node\nmetadata:\n  name: n1\n  cluster: prod\nspec: {shareable: true, group: ads}\n");
             publish("restructure");
         }
@@ -341,11 +333,7 @@ fn a_lost_race_is_decided_anew_on_what_the_others_pushed() {
             }
             first.clone().expect("it was decided")
         });
-        // The second decision begins from what the first one left.
-        match written {
-            Ok(Written::Dropped { reason: found }) => assert!(found == reason || found.contains("lab"), "{found}"),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(written, Ok(Written::Dropped { reason: reason.to_owned() }));
         assert_eq!(remote.commits("main").len(), before + 1, "only the person's commit");
     }
     remote.is_sound();

@@ -1,92 +1,25 @@
-//! Commits decisions and pushes them: the newest state is fetched, the decision is made or checked against exactly that
-//! state, and its commit gets to the branch only if nobody was faster. Who was slower begins anew.
+//! One attempt to write a decision: on the newest state, and only as long as it is the newest.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use git2::Oid;
 use jiff::Timestamp;
 
-use super::refused::RefusalReason;
-use super::state::{Loaded, Loader, StateSource, folder_in, is_local};
-use crate::adapters::git::{self, Address, Change, Git, Person, Relation, Revision, SignerFiles, Signers, SigningKey};
-use crate::adapters::git::{Target, Unpushed};
-use crate::adapters::proposals::{self, Proposal};
+use super::{Committed, Prepared, Writer, Written};
+use crate::adapters::git::{Change, Git, Person, Relation, Revision, Signers, SigningKey, Target, Unpushed};
+use crate::adapters::proposals::{Proposal, Server};
+use crate::engine::refused::RefusalReason;
+use crate::engine::state::{Loaded, Loader, StateSource, folder_in};
 use crate::error::Failure;
-use crate::model::write_back::{ProposalServer, ServerForm, WriteMode};
+use crate::model::write_back::{ServerForm, WriteMode};
 use crate::model::{ClusterName, Desired, WriteBack};
-use crate::writeback::{Decision, FileEdit, Standing, edits, is_of, message, only_moved, subject};
+use crate::writeback::{Decision, Standing, edits, is_of, message, only_moved, subject};
 
-/// How often a lost race is run again before it is given up.
-const ATTEMPTS: usize = 30;
-/// The first and the longest wait between two attempts.
-const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// What git servers say of a branch that somebody else was just changing.
 const RACES: [&str; 4] = ["cannot lock ref", "failed to update ref", "incorrect old value", "non-fast-forward"];
 
-/// How decisions are written back.
-#[derive(Debug, Clone)]
-pub struct Writer {
-    /// The repository and branch.
-    pub source: StateSource,
-    /// Who may sign commits, where that is asked for: of those that drover builds on, and of its own.
-    pub signers: Option<SignerFiles>,
-    /// Who decided; drover itself where nobody is named.
-    pub author: Option<Person>,
-    /// Commit to a branch that is checked out on this machine, and bring its files along.
-    pub checked_out: bool,
-}
-
-/// What a write-back came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
-    /// The decision is on its branch.
-    Committed(Committed),
-    /// It was there already.
-    Already {
-        /// The commit that it was found under.
-        commit: String,
-    },
-    /// It is not written.
-    Dropped {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// A decision that is on its branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The commit.
-    pub commit: String,
-    /// Its branch.
-    pub branch: String,
-    /// The repository, without a password.
-    pub repository: String,
-    /// The decision.
-    pub decision: Decision,
-    /// How many attempts it took.
-    pub attempts: usize,
-    /// The proposal that asks people to merge it, where a server has one.
-    pub proposal: Option<String>,
-}
-
-/// A commit as it would be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
-    /// The branch that it goes to.
-    pub branch: String,
-    /// The decision.
-    pub decision: Decision,
-    /// The files that change.
-    pub edits: Vec<FileEdit>,
-    /// The message.
-    pub message: String,
-}
-
 /// Where a commit goes, and what it builds on.
-struct Place {
+pub(super) struct Place {
     branch: String,
     /// Where that branch is now.
     expected: Option<Oid>,
@@ -95,115 +28,35 @@ struct Place {
 }
 
 /// Who commits are by, and how.
-struct Settings {
+pub(super) struct Settings {
     spec: WriteBack,
     committer: Person,
     author: Person,
     key: Option<SigningKey>,
+    /// Where proposals are opened; none where there are none, or the push itself asks for them.
+    server: Option<Server>,
 }
 
-enum Attempt {
+pub(super) enum Attempt {
     Over(Written),
     Lost,
 }
 
-enum Draft {
+pub(super) enum Draft {
     Commit(Box<Prepared>),
     Written(Written),
 }
 
-impl Writer {
-    /// Shows what a decision would change, and changes nothing.
-    ///
-    /// # Errors
-    /// As for writing.
-    pub fn prepare(
-        &self,
-        cluster: &ClusterName,
-        now: Timestamp,
-        mut decide: impl FnMut(&Desired) -> Result<Decision, String>,
-    ) -> Result<Result<Prepared, Written>, Failure> {
-        let (mut run, target) = self.begin(now)?;
-        let (place, settings, base) = run.place(&target, cluster)?;
-        Ok(match run.draft(&target, &place, &settings, &base, &mut decide)? {
-            Draft::Commit(prepared) => Ok(*prepared),
-            Draft::Written(written) => Err(written),
-        })
-    }
-
-    /// Writes a decision. `decide` is asked on the newest state, and again whenever somebody else was faster: it gives
-    /// the decision for that state, or the reason why there is none any more.
-    ///
-    /// # Errors
-    /// Where the decision could not be written. It is not on the branch then, except where the error says that this could
-    /// not be seen; trying again is safe in every case.
-    pub fn write(
-        &self,
-        cluster: &ClusterName,
-        now: Timestamp,
-        mut decide: impl FnMut(&Desired) -> Result<Decision, String>,
-    ) -> Result<Written, Failure> {
-        let waits = ExponentialBuilder::new().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
-        let mut waits = waits.with_max_times(ATTEMPTS - 1).build();
-        let (mut attempts, mut renewed) = (0, false);
-        loop {
-            attempts += 1;
-            let attempt = self.begin(now).and_then(|(mut run, target)| run.attempt(&target, cluster, &mut decide));
-            match attempt {
-                Ok(Attempt::Over(Written::Committed(committed))) => {
-                    return Ok(Written::Committed(Committed { attempts, ..committed }));
-                }
-                Ok(Attempt::Over(written)) => return Ok(written),
-                Ok(Attempt::Lost) => match waits.next() {
-                    Some(wait) => std::thread::sleep(wait),
-                    None => {
-                        let reason = format!("others were faster {attempts} times in a row");
-                        return Ok(Written::Dropped { reason });
-                    }
-                },
-                // Files of the copy were cut short or lost: it is fetched anew, once.
-                Err(_) if !renewed && self.has_broken_copy() => {
-                    renewed = true;
-                    self.address()?.forget_copy()?;
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-
-    fn begin(&self, now: Timestamp) -> Result<(Run<'_>, Target), Failure> {
-        let StateSource::Revision { revision, .. } = &self.source else {
-            return Err(Failure::new("decisions are written to a repository, and this is a folder"));
-        };
-        let signers = self.signers.as_ref().map(|files| files.read().and_then(Signers::parse)).transpose()?;
-        let target = self.address()?.open(revision.as_deref())?;
-        Ok((Run { writer: self, now, signers, loader: Loader::default() }, target))
-    }
-
-    fn address(&self) -> Result<Address, Failure> {
-        let StateSource::Revision { repository, credentials, cache, timeout, .. } = &self.source else {
-            return Err(Failure::new("decisions are written to a repository, and this is a folder"));
-        };
-        let (is_local, cache, timeout) = (is_local(repository), cache.clone(), *timeout);
-        Ok(Address { repository: repository.clone(), is_local, credentials: credentials.clone(), cache, timeout })
-    }
-
-    fn has_broken_copy(&self) -> bool {
-        let StateSource::Revision { repository, cache, .. } = &self.source else { return false };
-        !is_local(repository) && git::copy(repository, &cache.join("write")).is_ok_and(|git| !git.is_whole())
-    }
-}
-
 /// One attempt.
-struct Run<'w> {
-    writer: &'w Writer,
-    now: Timestamp,
-    signers: Option<Signers>,
-    loader: Loader,
+pub(super) struct Run<'w> {
+    pub(super) writer: &'w Writer,
+    pub(super) now: Timestamp,
+    pub(super) signers: Option<Signers>,
+    pub(super) loader: Loader,
 }
 
 impl Run<'_> {
-    fn attempt(
+    pub(super) fn attempt(
         &mut self,
         target: &Target,
         cluster: &ClusterName,
@@ -243,9 +96,13 @@ impl Run<'_> {
     }
 
     /// Where the commit goes, by what the branch that is followed says, and the state that it builds on.
-    fn place(&mut self, target: &Target, cluster: &ClusterName) -> Result<(Place, Settings, Loaded), Failure> {
+    pub(super) fn place(
+        &mut self,
+        target: &Target,
+        cluster: &ClusterName,
+    ) -> Result<(Place, Settings, Loaded), Failure> {
         let followed = self.load(target, target.tip, "nothing is written on top of")?;
-        let settings = self.settings(&followed)?;
+        let settings = self.settings(target, &followed)?;
         let direct = Place { branch: target.branch.clone(), expected: Some(target.tip), base: target.tip };
         if settings.spec.mode == WriteMode::Push || self.writer.checked_out {
             return Ok((direct, settings, followed));
@@ -301,7 +158,7 @@ impl Run<'_> {
         folder_in(&target.git, commit, folder.as_deref())
     }
 
-    fn settings(&self, followed: &Loaded) -> Result<Settings, Failure> {
+    fn settings(&self, target: &Target, followed: &Loaded) -> Result<Settings, Failure> {
         let spec = followed.desired.fleet.write_back.clone().ok_or_else(|| {
             Failure::new("the Fleet does not say who drover's commits are by")
                 .hint("add `writeBack: {name: drover, email: drover@example.org}` to its spec")
@@ -309,10 +166,14 @@ impl Run<'_> {
         let committer = Person { name: spec.name.clone(), email: spec.email.clone() };
         let author = self.writer.author.clone().unwrap_or_else(|| committer.clone());
         let key = spec.signing.as_ref().map(SigningKey::read).transpose()?;
-        Ok(Settings { spec, committer, author, key })
+        // What a proposal needs is looked for first: a branch that nobody is asked to merge would go unnoticed.
+        let is_asked = spec.mode == WriteMode::PullRequest && !self.writer.checked_out;
+        let server = spec.server.as_ref().filter(|server| is_asked && server.form != ServerForm::Gitlab);
+        let server = server.map(|server| Server::new(server, &target.address().repository)).transpose()?;
+        Ok(Settings { spec, committer, author, key, server })
     }
 
-    fn draft(
+    pub(super) fn draft(
         &mut self,
         target: &Target,
         place: &Place,
@@ -389,20 +250,14 @@ impl Run<'_> {
         settings: &Settings,
         prepared: Option<&Prepared>,
     ) -> Result<Option<String>, Failure> {
-        let is_own = place.branch != target.branch;
-        let Some(server) = settings.spec.server.as_ref().filter(|server| is_own && server.form != ServerForm::Gitlab)
-        else {
-            return Ok(None);
-        };
-        let ProposalServer { form, api, token_file } = server;
+        let Some(server) = &settings.server else { return Ok(None) };
         let words = prepared.map(|prepared| (subject(&prepared.decision), prepared.message.clone()));
         let (title, body) = match words {
             Some(words) => words,
             None => (format!("drover: moves on {}", place.branch), String::new()),
         };
-        let repository = &target.address().repository;
         let proposal = Proposal { branch: &place.branch, into: &target.branch, title: &title, body: &body };
-        let opened = proposals::open_or_update(*form, api.as_deref(), token_file.as_ref(), repository, &proposal);
+        let opened = server.open_or_update(&proposal);
         opened.map(Some).map_err(|failure| {
             failure.within(format!("the decision is on branch {}, but is not proposed", place.branch))
         })
