@@ -27,3 +27,4 @@ pub mod plan;
 pub mod report;
 pub mod ui;
 pub mod web;
+pub mod writeback;

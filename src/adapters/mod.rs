@@ -10,4 +10,5 @@ pub mod git;
 pub mod kube;
 pub mod notify;
 pub mod objects;
+pub mod proposals;
 pub mod web_client;

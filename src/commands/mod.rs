@@ -6,6 +6,7 @@ mod completions;
 mod diff;
 mod explain;
 mod import;
+mod move_node;
 mod plan;
 mod run;
 mod schema;
@@ -76,6 +77,7 @@ enum Command {
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Import(import::ImportArgs),
+    Move(move_node::MoveArgs),
     Snapshot(snapshot::SnapshotArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -102,6 +104,7 @@ impl Cli {
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
             Command::Import(args) => import::run(&args, ui, now).await,
+            Command::Move(args) => move_node::run(&args, ui, now),
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),

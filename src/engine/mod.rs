@@ -9,6 +9,7 @@ pub mod follow;
 pub mod pass;
 pub mod refused;
 pub mod state;
+pub mod write_back;
 
 pub use crate::adapters::git::Relation;
 pub use apply::{ApplyReport, ClusterOutcome, Progress, apply, apply_cluster};
@@ -16,3 +17,4 @@ pub use follow::{FollowOptions, Follower, InForce, Synced};
 pub use pass::{Pass, Wanted, observe, plan};
 pub use refused::{RefusalReason, RefusedRevision};
 pub use state::{Loaded, Loader, StateSource};
+pub use write_back::{Committed, Prepared, Writer, Written};

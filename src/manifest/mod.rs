@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod decode;
+pub mod edit;
 mod hints;
 pub mod link;
 pub mod problem;

@@ -8,6 +8,7 @@ use super::notice::{NoticeKind, Severity};
 use super::number::Percent;
 use super::path::HostPath;
 use super::text::known;
+use super::write_back::WriteBack;
 use super::{ApiVersion, ClusterName, GroupName, LabelKey, kind};
 
 kind!(FleetKind, "Fleet");
@@ -50,7 +51,7 @@ pub struct FleetSpec {
     /// Nothing is written to any cluster until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<Hold>,
-    /// Who drover's own commits are by.
+    /// How drover commits the moves of machines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_back: Option<WriteBack>,
     /// Where drover's daemon tells people what it did.
@@ -120,16 +121,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { changed_nodes_percent: Percent::THIRTY, from_nodes: 10 }
     }
-}
-
-/// Author and committer of the commits that drover makes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WriteBack {
-    /// The name in the commits.
-    pub name: String,
-    /// The address in the commits.
-    pub email: String,
 }
 
 /// A webhook that is told what drover did.

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod desired;
 pub mod fleet;
 pub mod group;
+pub mod moves;
 pub mod node;
 pub mod notice;
 pub mod number;
@@ -13,20 +14,24 @@ pub mod observed;
 pub mod origin;
 pub mod path;
 pub mod selector;
+pub mod template;
 pub mod text;
 pub mod time;
 pub mod vocabulary;
+pub mod write_back;
 
 pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
 pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode};
 pub use fleet::{FleetManifest, FleetSpec};
 pub use group::{GroupManifest, GroupSpec};
+pub use moves::Move;
 pub use node::{NodeManifest, NodeSpec};
 pub use notice::{Notice, NoticeKind, Severity};
 pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
 pub use origin::Origin;
 pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
 pub use vocabulary::Vocabulary;
+pub use write_back::WriteBack;
 
 /// The one `apiVersion` of every document of a state repository.
 pub const API_VERSION: &str = "drover.dev/v1";

@@ -7,6 +7,7 @@ mod explain;
 mod group;
 mod html;
 mod markdown;
+mod moves;
 mod notice;
 mod outcome;
 mod plan;
@@ -20,6 +21,7 @@ pub use daemon::{
 pub use explain::{Explanation, LabelExplanation, explain, explain_text};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};
+pub use moves::{MoveOutcome, MoveReport, move_text};
 pub use notice::notice_body;
 pub use outcome::{outcome_text, summary_line};
 pub use plan::{PlanView, plan_text};

@@ -9,6 +9,8 @@ the path says how the server behaves:
     /open/REPO       asks for nothing
     /silent/REPO     takes the request and never answers
     /slow/REPO       answers the first request, and is silent in the one that carries the objects
+    /lost/REPO       takes a push, and hangs up instead of saying so
+    /readonly/REPO   forbids every push
     /moved/HOST:PORT/REPO   redirects to https://HOST:PORT/REPO
 
 Each request is a line in LOG: method, path, and the password that came with it (- without one).
@@ -46,12 +48,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(401, {"WWW-Authenticate": 'Basic realm="drover tests"'}, b"")
         if behaviour == "silent" or (behaviour == "slow" and self.command == "POST"):
             FOREVER.wait()
+        if behaviour == "readonly" and "git-receive-pack" in self.path:
+            return self.answer(403, {}, b"")
         if behaviour == "moved":
             to = f"https://{rest[0]}/{'/'.join(rest[1:])}" + (f"?{query}" if query else "")
             return self.answer(302, {"Location": to}, b"")
-        self.backend("/" + "/".join(rest), query, body)
+        self.backend("/" + "/".join(rest), query, body, behaviour == "lost" and path.endswith("/git-receive-pack"))
 
-    def backend(self, path, query, body):
+    def backend(self, path, query, body, lost=False):
         environment = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": FOLDER,
@@ -66,6 +70,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "REMOTE_ADDR": "127.0.0.1",
         }
         ran = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=False)
+        if lost:
+            self.close_connection = True
+            return
         head, _, content = ran.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200").split()[0])

@@ -12,6 +12,7 @@
 
 mod architecture;
 mod daemon;
+mod edits;
 mod examples;
 mod fuzz;
 mod git;

@@ -12,9 +12,19 @@ fn root() -> &'static Path {
 #[test]
 fn help_is_good_enough_to_need_no_manual() {
     insta::assert_snapshot!("help", drover(root(), ["--help"]).expect(0).out);
-    for command in
-        ["validate", "plan", "diff", "apply", "status", "explain", "import", "snapshot", "schema", "completions"]
-    {
+    for command in [
+        "validate",
+        "plan",
+        "diff",
+        "apply",
+        "status",
+        "explain",
+        "import",
+        "move",
+        "snapshot",
+        "schema",
+        "completions",
+    ] {
         insta::assert_snapshot!(format!("help-{command}"), drover(root(), [command, "--help"]).expect(0).out);
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::support::run::drover;
+use crate::support::state::State;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,6 +103,21 @@ fn schemas_refuse_what_drover_refuses() {
             .filter(|document| !state.is_valid(document))
             .count();
         assert!(bad > 0, "the schema accepts every document of {name}");
+    }
+}
+
+#[test]
+fn what_a_move_says_fits_its_schema() {
+    let state = State::new();
+    state.cluster("prod", "{file: live.yaml}").group("ads").node("prod", "n1", "{}");
+    let head = "apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {name: f}\n";
+    state.write("state/fleet.yaml", format!("{head}spec: {{writeBack: {{name: drover, email: d@example.org}}}}\n"));
+    state.commit("one");
+    for (more, code) in [(None, 0), (Some("--commit"), 0), (Some("--commit"), 3)] {
+        let arguments = ["move", "n1", "--to", "ads", "--reason", "a test", "--format", "json"];
+        let arguments: Vec<&str> = arguments.into_iter().chain(more).collect();
+        let written = state.drover(&arguments).expect(code).json();
+        assert_eq!(errors(&validator("move"), &written), [] as [String; 0], "{written}");
     }
 }
 

@@ -7,6 +7,7 @@ mod links;
 mod remote;
 mod signature;
 mod trees;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub use blame::Blamer;
 pub use credentials::{Credentials, redacted};
 pub use history::Relation;
 pub use remote::{Fetched, Tips, copy, fetch, forget, tips};
-pub use signature::{Distrust, SignerFiles, SignerTexts, Signers};
+pub use signature::{Distrust, SignerFiles, SignerTexts, Signers, SigningKey};
+pub use write::{Address, Change, Person, Target, Unpushed};
 
 use super::files::{self, Listing, StateFile, is_state_file};
 use crate::error::Failure;

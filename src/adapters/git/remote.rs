@@ -40,7 +40,7 @@ pub fn fetch(url: &str, cache: &Path, credentials: &Credentials, timeout: Durati
         clear(&folder)?;
         updated = open_or_create(&folder).map(|repository| update(repository, url, credentials))?;
     }
-    let (repository, default_branch) = updated.map_err(|error| explain(url, &error, timeout))?;
+    let (repository, default_branch) = updated.map_err(|error| explain("fetch", url, &error, timeout))?;
     Ok(Fetched { git: Git { repository }, default_branch, shown })
 }
 
@@ -72,7 +72,7 @@ pub fn tips(url: &str, revision: Option<&str>, credentials: &Credentials, timeou
         let one = followed.and_then(|name| all.remove_entry(&name));
         Ok(Tips(one.map(|entry| BTreeMap::from([entry])).unwrap_or(all)))
     };
-    asked().map_err(|error| explain(&redacted(url), &error, timeout))
+    asked().map_err(|error| explain("fetch", &redacted(url), &error, timeout))
 }
 
 /// Opens the copy of a remote repository as it was last fetched.
@@ -146,13 +146,14 @@ fn is_the_copys(error: &git2::Error, folder: &Path) -> bool {
     }
 }
 
-fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
+/// What went wrong with a server; `doing` is `fetch` or `push to`.
+pub(super) fn explain(doing: &str, url: &str, error: &git2::Error, timeout: Duration) -> Failure {
     let message = redacted_message(error.message().trim_end(), url);
     let says = |part: &str| message.contains(part);
     let url = redacted(url);
-    let failure = Failure::new(format!("cannot fetch {url}: {message}"));
+    let failure = Failure::new(format!("cannot {doing} {url}: {message}"));
     if error.code() == ErrorCode::Timeout || says("Resource temporarily unavailable") || says("imed out") {
-        return Failure::new(format!("cannot fetch {url}: the server was silent for {} s", timeout.as_secs()))
+        return Failure::new(format!("cannot {doing} {url}: the server was silent for {} s", timeout.as_secs()))
             .hint("check that it can be reached from here, or wait longer with --git-timeout");
     }
     match (error.code(), error.class()) {
@@ -163,6 +164,7 @@ fn explain(url: &str, error: &git2::Error, timeout: Duration) -> Failure {
         (ErrorCode::Auth, _) => {
             failure.hint("for https set DROVER_GIT_TOKEN or name a --git-token-file, for ssh add the key to the agent or set DROVER_GIT_KEY")
         }
+        _ if says("status code: 403") => failure.hint("check that these credentials may write to this repository"),
         _ if says("status code: 404") || says("not appear to be a git repository") => {
             failure.hint("check the path of the repository, and that these credentials may read it")
         }

@@ -4,6 +4,7 @@
 //! key was valid stays acceptable when the key expires, however often drover is started.
 
 mod openpgp;
+mod signing;
 mod ssh;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use git2::{ErrorCode, Oid};
 use pgp::composed::SignedPublicKey;
 
+pub use self::signing::SigningKey;
 use self::ssh::AllowedSigner;
 use super::{Git, failed, short};
 use crate::adapters::files;

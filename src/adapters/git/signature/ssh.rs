@@ -10,7 +10,7 @@ use super::{Distrust, shown};
 use crate::error::Failure;
 
 /// What git signs under, so that a signature of another purpose cannot be passed off as a commit's.
-const NAMESPACE: &str = "git";
+pub(super) const NAMESPACE: &str = "git";
 
 /// A line of the file.
 pub(super) struct AllowedSigner {
