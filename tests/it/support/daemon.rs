@@ -95,6 +95,7 @@ impl Daemon {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "the benchmark asks for it")]
     pub(crate) fn id(&self) -> u32 {
         self.running().id()
     }
