@@ -93,7 +93,9 @@ pub struct Lease {
     identity: String,
     times: LeaseTimes,
     fence: Arc<Fence>,
-    /// The Lease as this process last wrote it; none while it does not hold it.
+    /// Whether this process may still have the Lease.
+    holding: bool,
+    /// The Lease as this process last wrote it; none where it can be another by now.
     held: Option<LeaseObject>,
     /// Another's Lease as it was last seen to move, and when that was.
     moved: Option<(String, Instant)>,
@@ -103,7 +105,15 @@ impl Lease {
     /// Nothing known yet. `identity` must be this process's alone.
     pub fn new(namespace: &str, identity: &str, times: LeaseTimes) -> Self {
         let fence = Arc::default();
-        Self { namespace: namespace.into(), identity: identity.into(), times, fence, held: None, moved: None }
+        Self {
+            namespace: namespace.into(),
+            identity: identity.into(),
+            times,
+            fence,
+            holding: false,
+            held: None,
+            moved: None,
+        }
     }
 
     /// What every write to the cluster must ask.
@@ -123,27 +133,29 @@ impl Lease {
     /// Stopped at any await, it can be asked for again.
     pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
         self.fence.set(None);
-        let Some(lease) = self.held.clone() else { return Ok(()) };
-        let done = tokio::time::timeout(cluster.timeout, self.give_back(cluster, lease)).await;
-        self.held = None;
+        if !self.holding {
+            return Ok(());
+        }
+        let done = tokio::time::timeout(cluster.timeout, self.give_back(cluster)).await;
+        (self.holding, self.held) = (false, None);
         done.unwrap_or(Err(CallError::TimedOut)).map_err(|error| self.explain(cluster, &error))
     }
 
-    async fn give_back(&self, cluster: &KubeCluster, lease: LeaseObject) -> Result<(), CallError> {
+    async fn give_back(&self, cluster: &KubeCluster) -> Result<(), CallError> {
         let freed = |mut lease: LeaseObject| {
             lease.spec.get_or_insert_default().holder_identity = Some(String::new());
             lease
         };
-        match self.replace(cluster, &freed(lease)).await {
-            // A renewal that nobody waited for was done after all.
-            Err(CallError::Refused { code: 409, .. }) => {}
-            done => return done.map(drop),
+        if let Some(lease) = self.held.clone() {
+            match self.replace(cluster, &freed(lease)).await {
+                Err(CallError::Refused { code: 409, .. }) => {}
+                done => return done.map(drop),
+            }
         }
+        // A renewal that nobody waited for may have been done.
         let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
-        let is_mine = |lease: &LeaseObject| {
-            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
-        };
-        match found.filter(is_mine) {
+        let holder = |lease: &LeaseObject| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        match found.filter(|lease| holder(lease).as_ref() == Some(&self.identity)) {
             Some(lease) => self.replace(cluster, &freed(lease)).await.map(drop),
             None => Ok(()),
         }
@@ -151,7 +163,7 @@ impl Lease {
 
     async fn round(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
         let sent = (Instant::now(), SystemTime::now());
-        if let Some(lease) = self.held.clone() {
+        if let Some(lease) = self.held.take() {
             match self.replace(cluster, &self.claimed(lease, revision)).await {
                 Ok(lease) => return Ok(self.won(lease, sent)),
                 // Somebody wrote it, or this process without getting to know: what it says now decides.
@@ -168,7 +180,7 @@ impl Lease {
         };
         if let Some(holder) = self.holder_of(&found) {
             self.fence.set(None);
-            self.held = None;
+            self.holding = false;
             return Ok(Tenure::Theirs { holder });
         }
         // What was in force stays recorded until this process knows how its own revision relates to it.
@@ -216,7 +228,7 @@ impl Lease {
         self.fence.set(Some((steady + self.times.stop(), wall + self.times.stop())));
         self.moved = None;
         let recorded = recorded(&lease);
-        self.held = Some(lease);
+        (self.holding, self.held) = (true, Some(lease));
         Tenure::Mine { recorded }
     }
 
