@@ -134,13 +134,16 @@ impl Source {
                 Ok(true)
             }
             Err(failure) => {
-                tracing::warn!("the state cannot be read: {failure}");
                 daemon.metrics.synced(false);
                 let lines = [Some(failure.to_string()), failure.advice().map(str::to_owned)];
                 let title = "the state cannot be read".to_owned();
                 let lines = lines.into_iter().flatten().collect();
                 daemon.tell(NoticeKind::SyncFailed, None, "", title, lines, Severity::Critical);
-                daemon.board.sync(|sync| sync.failure = Some(failure.to_string()));
+                let mut before = None;
+                daemon.board.sync(|sync| before = sync.failure.replace(failure.to_string()));
+                if before != Some(failure.to_string()) {
+                    tracing::warn!("the state cannot be read: {failure}");
+                }
                 Ok(false)
             }
         }

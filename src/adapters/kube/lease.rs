@@ -99,7 +99,9 @@ pub struct Lease {
     identity: String,
     times: LeaseTimes,
     fence: Arc<Fence>,
-    /// The Lease as this process last wrote it; none while it does not hold it.
+    /// Whether this process may still have the Lease.
+    holding: bool,
+    /// The Lease as this process last wrote it; none where it can be another by now.
     held: Option<LeaseObject>,
     /// The Lease as it was found when nobody held it.
     free: Option<LeaseObject>,
@@ -111,7 +113,7 @@ impl Lease {
     /// Nothing known yet. The fence is that of the connection through which the cluster is written.
     pub fn new(namespace: &str, fence: Arc<Fence>, times: LeaseTimes) -> Self {
         let identity = fence.identity.clone();
-        Self { namespace: namespace.into(), identity, times, fence, held: None, free: None, moved: None }
+        Self { namespace: namespace.into(), identity, times, fence, holding: false, held: None, free: None, moved: None }
     }
 
     /// What every write to the cluster must ask.
@@ -134,31 +136,33 @@ impl Lease {
     /// Stopped at any await, it can be asked for again.
     pub async fn release(&mut self, cluster: &KubeCluster) -> Result<(), Failure> {
         self.fence.set(None);
-        let Some(lease) = self.held.clone() else { return Ok(()) };
+        if !self.holding {
+            return Ok(());
+        }
         let given_back = async {
             self.fence.close().await;
-            self.give_back(cluster, lease).await
+            self.give_back(cluster).await
         };
         let done = tokio::time::timeout(cluster.timeout, given_back).await;
-        self.held = None;
+        (self.holding, self.held) = (false, None);
         done.unwrap_or(Err(CallError::TimedOut)).map_err(|error| self.explain(cluster, &error))
     }
 
-    async fn give_back(&self, cluster: &KubeCluster, lease: LeaseObject) -> Result<(), CallError> {
+    async fn give_back(&self, cluster: &KubeCluster) -> Result<(), CallError> {
         let freed = |mut lease: LeaseObject| {
             lease.spec.get_or_insert_default().holder_identity = Some(String::new());
             lease
         };
-        match self.replace(cluster, &freed(lease)).await {
-            // A renewal that nobody waited for was done after all.
-            Err(CallError::Refused { code: 409, .. }) => {}
-            done => return done.map(drop),
+        if let Some(lease) = self.held.clone() {
+            match self.replace(cluster, &freed(lease)).await {
+                Err(CallError::Refused { code: 409, .. }) => {}
+                done => return done.map(drop),
+            }
         }
+        // A renewal that nobody waited for may have been done.
         let found = self.api(cluster).get_opt(NAME).await.map_err(|error| call_error(&error))?;
-        let is_mine = |lease: &LeaseObject| {
-            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
-        };
-        match found.filter(is_mine) {
+        let holder = |lease: &LeaseObject| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        match found.filter(|lease| holder(lease).as_ref() == Some(&self.identity)) {
             Some(lease) => self.replace(cluster, &freed(lease)).await.map(drop),
             None => Ok(()),
         }
@@ -188,6 +192,7 @@ impl Lease {
         let found = found.unwrap_or_else(|| LeaseObject { metadata: named(), ..LeaseObject::default() });
         if let Some((holder, free_in)) = self.holder_of(&found) {
             self.fence.set(None);
+            self.holding = false;
             return Ok(Tenure::Theirs { holder, free_in });
         }
         let recorded = recorded(&found);
@@ -198,18 +203,19 @@ impl Lease {
     /// Writes the Lease at the version it was read at.
     async fn taken(&mut self, cluster: &KubeCluster, revision: Option<&str>) -> Result<Tenure, CallError> {
         let sent = (Instant::now(), SystemTime::now());
-        let Some(lease) = self.held.clone().or_else(|| self.free.take()) else {
+        // Whatever comes of this, the version is spent: the next look begins with a read.
+        let Some(lease) = self.held.take().or_else(|| self.free.take()) else {
             return Ok(Tenure::Free { recorded: None });
         };
         let claimed = self.claimed(lease, revision);
-        let written = match claimed.metadata.resource_version {
-            Some(_) => self.replace(cluster, &claimed).await,
-            None => self.api(cluster).create(&parameters(), &claimed).await.map_err(|error| call_error(&error)),
+        let is_new = claimed.metadata.resource_version.is_none();
+        let written = match is_new {
+            false => self.replace(cluster, &claimed).await,
+            true => self.api(cluster).create(&parameters(), &claimed).await.map_err(|error| call_error(&error)),
         };
         match written {
             Ok(lease) => Ok(self.won(lease, sent)),
-            Err(CallError::Refused { code: 404 | 409, .. }) => {
-                self.held = None;
+            Err(CallError::Refused { code, .. }) if code == 409 || (code == 404 && !is_new) => {
                 Ok(Tenure::Theirs { holder: "a faster process".into(), free_in: Duration::ZERO })
             }
             // It may still be this process's, until the fence says otherwise.
@@ -240,7 +246,7 @@ impl Lease {
         self.fence.set(Some((steady + self.times.stop(), wall + self.times.stop())));
         (self.moved, self.free) = (None, None);
         let recorded = recorded(&lease);
-        self.held = Some(lease);
+        (self.holding, self.held) = (true, Some(lease));
         Tenure::Mine { recorded }
     }
 

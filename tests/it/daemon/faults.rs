@@ -47,9 +47,15 @@ impl Behind {
         Self { plane, proxy, rule, followed, daemon }
     }
 
+    /// The fault of requests from now on; what is open is cut.
     fn set(&self, rule: Rule) {
-        *self.rule.lock().expect("nobody panics with it") = rule;
+        self.ask(rule);
         self.proxy.cut();
+    }
+
+    /// The fault of requests from now on.
+    fn ask(&self, rule: Rule) {
+        *self.rule.lock().expect("nobody panics with it") = rule;
     }
 
     fn failures(&self) -> f64 {
@@ -102,14 +108,12 @@ fn a_version_that_the_server_forgot_is_no_trouble() {
     let before = behind.proxy.asked("GET", "/api/v1/nodes").len();
     // Once for the nodes and once for the pods: the second attempt goes well.
     static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    behind.set(|asked| {
+    behind.ask(|asked| {
         let mut refused = REFUSED.lock().expect("nobody panics with it");
         let first = asked.is_watch && !refused.contains(&asked.path);
         first.then(|| refused.push(asked.path.clone()));
         first.then_some(Fault::Status(410))
     });
-    tamper(&behind.plane, "node-1", "org", &json!("rec"));
-    carries(&behind.plane, "node-1", "org", Some("ads"));
     soon("both were refused", || REFUSED.lock().expect("nobody panics with it").len() == 2);
     behind.is_well();
     assert_eq!(behind.failures(), 0.0, "it listed anew, and that was all");

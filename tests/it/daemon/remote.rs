@@ -68,7 +68,7 @@ fn refused(daemon: &Daemon, words: &str) {
 #[test]
 fn a_remote_that_is_away_or_hangs_keeps_the_last_state_in_force_and_is_not_believed_for_ever() {
     let remote = Remote::start("remote-away");
-    let daemon = remote.run(&["--git-timeout", "2", "--poll", "500ms"]);
+    let daemon = remote.run(&["--git-timeout", "2", "--poll", "500ms", "--fight-times", "1000"]);
     let since = Instant::now();
     for mood in [Mood::Away, Mood::Silent] {
         remote.server.is(mood);
