@@ -109,6 +109,7 @@ impl Cluster {
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
         let none = BTreeSet::new();
         plan.refusals = refusals(&in_force.desired, document, &plan, &live.nodes, pods.as_deref(), &none, now);
+        live.waits_for_pods = plan.refusals.iter().any(|refusal| refusal.guard == Guard::RunningPods);
         Some(plan)
     }
 

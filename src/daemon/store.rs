@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) touched: HashSet<String>,
     /// When its API server last gave a sign of life; none before the nodes were listed.
     pub(super) last_seen: Option<Timestamp>,
+    /// Whether the last plan waits for a pod to end.
+    pub(super) waits_for_pods: bool,
     /// Its pods by namespace and name, or why they are not known.
     pods: Result<HashMap<(String, String), ObservedPod>, Failure>,
 }
@@ -35,7 +37,13 @@ pub(super) struct Live {
 impl Default for Live {
     fn default() -> Self {
         let pods = Err(Failure::new("the pods were not listed yet"));
-        Self { nodes: ObservedCluster::default(), touched: HashSet::new(), last_seen: None, pods }
+        Self {
+            nodes: ObservedCluster::default(),
+            touched: HashSet::new(),
+            last_seen: None,
+            waits_for_pods: false,
+            pods,
+        }
     }
 }
 
@@ -109,26 +117,29 @@ impl Store {
         moves
     }
 
-    /// Something happened to the pods. They only matter to changes of nodes, so nobody is told.
+    /// Something happened to the pods. They only matter to changes of nodes: only a plan that waits for one is told.
     pub(super) fn pods(&self, seen: Seen<PodObject>) {
         let key = |pod: &PodObject| (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone());
         let mut live = self.live();
-        match (seen, &mut live.pods) {
+        let ended = match (seen, &mut live.pods) {
             (Seen::All(pods), known) => {
                 let pods = pods.into_iter().filter_map(|pod| Some((key(&pod), bound(pod)?)));
                 *known = Ok(pods.collect());
+                true
             }
             (Seen::Changed(pod), Ok(pods)) => {
                 let key = key(&pod);
-                match bound(pod) {
-                    Some(pod) => pods.insert(key, pod),
-                    None => pods.remove(&key),
-                };
+                let before = pods.remove(&key);
+                let after = bound(pod);
+                let ended = before.is_some() && after.is_none();
+                pods.extend(after.map(|pod| (key, pod)));
+                ended
             }
-            (Seen::Gone(pod), Ok(pods)) => {
-                pods.remove(&key(&pod));
-            }
-            (Seen::Alive | Seen::Changed(_) | Seen::Gone(_), _) => {}
+            (Seen::Gone(pod), Ok(pods)) => pods.remove(&key(&pod)).is_some(),
+            (Seen::Alive | Seen::Changed(_) | Seen::Gone(_), _) => false,
+        };
+        if ended && live.waits_for_pods {
+            self.changed.notify_one();
         }
     }
 

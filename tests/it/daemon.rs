@@ -4,4 +4,6 @@ mod following;
 mod healing;
 mod manners;
 mod replicas;
+mod settings;
 mod support;
+mod telling;
