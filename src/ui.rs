@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::engine::Progress;
 use crate::error::Failure;
@@ -62,10 +63,12 @@ impl Ui {
 
     /// Writes what the daemon logs to stderr. `filter` is a level, or a filter of tracing's.
     pub fn log(&self, format: LogFormat, filter: &str) -> Result<(), Failure> {
-        let filter = EnvFilter::try_new(filter).map_err(|error| {
-            Failure::caused(format!("{filter:?} is no level and no filter of the log"), &error)
-                .hint("write for example info, or drover=debug,kube=warn")
-        })?;
+        let unclear = format!("{filter:?} is no level and no filter of the log");
+        // A filter of tracing's takes a word that is no level for the name of a module, and falls silent.
+        let is_clear = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+        let parsed = EnvFilter::try_new(filter).ok().filter(|_| filter.split(',').all(is_clear));
+        let filter =
+            parsed.ok_or_else(|| Failure::new(unclear).hint("write for example info, or drover=debug,kube=warn"))?;
         // At its lowest level ureq logs addresses, and that of a notification is a secret.
         let filter =
             filter.add_directive("ureq=info".parse().map_err(|error| Failure::caused("cannot begin to log", &error))?);

@@ -1,3 +1,4 @@
+use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::web;
 /// not validate is refused, and the last good one stays in force. Watches every cluster and heals drift at once, within
 /// the guards. Several replicas share the clusters: each is written by the one that holds its Lease.
 ///
-/// Every setting can be given as a flag, in the environment, or in a file, in that order of precedence.
+/// A setting is taken from its flag, else from the environment, else from the file.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// YAML file with settings: the flags below in camelCase, those about the state below `source`
@@ -115,14 +116,14 @@ struct Own {
     resync: Option<Interval>,
 
     /// How many nodes of a cluster are written at the same time [default: 16]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), env = "DROVER_PARALLEL")]
+    #[arg(long, value_name = "N", env = "DROVER_PARALLEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    parallel: Option<u16>,
+    parallel: Option<NonZeroU8>,
 
     /// A label that was changed back so many times is fought over, and left alone for a while [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "DROVER_FIGHT_TIMES")]
+    #[arg(long, value_name = "N", env = "DROVER_FIGHT_TIMES")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    fight_times: Option<u16>,
+    fight_times: Option<NonZeroU16>,
 
     /// ... within this time [default: 10m]
     #[arg(long, value_name = "TIME", env = "DROVER_FIGHT_WITHIN")]
@@ -169,7 +170,7 @@ pub(super) async fn run(args: &RunArgs, ui: Ui, _now: Timestamp) -> Result<Outco
     let server = web::bind(own.listen.as_deref().unwrap_or("127.0.0.1:8470")).await?;
     tracing::info!(identity, address = server.address(), version = env!("CARGO_PKG_VERSION"), "drover runs");
     let stop = CancellationToken::new();
-    stop_on_signal(stop.clone(), ui);
+    stop_on_signal(stop.clone());
     let serve = server.serve(daemon.clone(), own.hook_secret_file.clone(), stop.clone());
     let (ran, served) = tokio::join!(
         async {
@@ -234,8 +235,8 @@ impl Config {
             lease: interval(&own.lease, LEASE),
             watch_lifetime: interval(&own.watch_lifetime, WATCH),
             resync: interval(&own.resync, RESYNC),
-            parallel: own.parallel.or(Some(PARALLEL)),
-            fight_times: own.fight_times.or(u16::try_from(limits.times).ok()),
+            parallel: own.parallel.or(NonZeroU8::new(PARALLEL)),
+            fight_times: own.fight_times.or(u16::try_from(limits.times).ok().and_then(NonZeroU16::new)),
             fight_within: interval(&own.fight_within, "10m"),
             fight_rest: interval(&own.fight_rest, "30m"),
             log_format: own.log_format.or(Some(Log::Text)),
@@ -261,9 +262,9 @@ impl Config {
             lease: length(&own.lease, LEASE),
             watch_lifetime: length(&own.watch_lifetime, WATCH),
             resync: length(&own.resync, RESYNC),
-            parallel: own.parallel.unwrap_or(PARALLEL).into(),
+            parallel: own.parallel.map_or(PARALLEL, NonZeroU8::get).into(),
             fights: FightLimits {
-                times: own.fight_times.map_or(limits.times, usize::from),
+                times: own.fight_times.map_or(limits.times, |times| times.get().into()),
                 within: signed(&own.fight_within, limits.within),
                 rest: signed(&own.fight_rest, limits.rest),
             },
@@ -275,7 +276,7 @@ const POLL: &str = "1m";
 const LEASE: &str = "15s";
 const WATCH: &str = "1m";
 const RESYNC: &str = "12h";
-const PARALLEL: u16 = 16;
+const PARALLEL: u8 = 16;
 /// kube calls every request an error that was not answered well; drover tells what follows from it.
 const LOG: &str = "info,kube_client=off";
 
@@ -302,14 +303,14 @@ fn identity(given: Option<&str>) -> String {
 }
 
 /// Stops in good order on the first signal; the second ends the process at once.
-fn stop_on_signal(stop: CancellationToken, ui: Ui) {
+fn stop_on_signal(stop: CancellationToken) {
     tokio::spawn(async move {
         while signalled().await {
             if stop.is_cancelled() {
                 #[expect(clippy::exit, reason = "a person who interrupts twice wants out at once")]
                 std::process::exit(130);
             }
-            ui.note("stopping: finishing what is in flight (once more to stop at once)");
+            tracing::info!("stopping: finishing what is in flight (once more to stop at once)");
             stop.cancel();
         }
     });

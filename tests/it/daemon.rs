@@ -12,4 +12,6 @@ mod manners;
 mod outage;
 mod remote;
 mod replicas;
+mod settings;
 mod support;
+mod telling;

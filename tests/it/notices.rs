@@ -1,5 +1,5 @@
 //! Notices: what receivers get, word for word, and how drover behaves when they are slow, broken or gone.
 
 mod bodies;
-mod receiver;
+pub(crate) mod receiver;
 mod sending;

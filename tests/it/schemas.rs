@@ -15,13 +15,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn validator(name: &str) -> Validator {
+pub(crate) fn validator(name: &str) -> Validator {
     let path = root().join("schemas").join(format!("{name}.schema.json"));
     let schema: Value = serde_json::from_str(&fs::read_to_string(&path).expect("a schema")).expect("JSON");
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{} is no schema: {error}", path.display()))
 }
 
-fn errors(validator: &Validator, value: &Value) -> Vec<String> {
+pub(crate) fn errors(validator: &Validator, value: &Value) -> Vec<String> {
     validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 

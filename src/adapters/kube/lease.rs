@@ -113,7 +113,16 @@ impl Lease {
     /// Nothing known yet. The fence is that of the connection through which the cluster is written.
     pub fn new(namespace: &str, fence: Arc<Fence>, times: LeaseTimes) -> Self {
         let identity = fence.identity.clone();
-        Self { namespace: namespace.into(), identity, times, fence, holding: false, held: None, free: None, moved: None }
+        Self {
+            namespace: namespace.into(),
+            identity,
+            times,
+            fence,
+            holding: false,
+            held: None,
+            free: None,
+            moved: None,
+        }
     }
 
     /// What every write to the cluster must ask.

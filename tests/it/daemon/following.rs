@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
+
 use super::support::{Followed, carries, label};
 use crate::support::control_plane::{ControlPlane, NodeSpec};
 
@@ -63,4 +65,45 @@ fn an_invalid_revision_is_refused_and_the_last_good_one_stays_in_force() {
     let status = daemon.status();
     assert_eq!(status["sync"]["inForce"]["commit"], mended.as_str());
     assert_eq!(status["sync"]["refused"], serde_json::json!([]));
+}
+
+/// Signs the head of the branch.
+fn sign(followed: &Followed, key: &PrivateKey) -> String {
+    let repository = git2::Repository::open(followed.state.root()).expect("a repository");
+    let commit = followed.state.git(&["cat-file", "commit", "HEAD"]);
+    let signature = key.sign("git", HashAlg::Sha512, commit.as_bytes()).expect("a signature");
+    let signature = signature.to_pem(LineEnding::LF).expect("text");
+    let id = repository.commit_signed(&commit, &signature, None).expect("a signed commit").to_string();
+    followed.state.git(&["update-ref", "refs/heads/main", &id]);
+    id
+}
+
+#[test]
+fn only_signed_commits_come_true_where_signers_are_named() {
+    let plane = ControlPlane::start_named("signed");
+    plane.create_nodes(["sign-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    let key = PrivateKey::random(&mut rand::rngs::OsRng, Algorithm::Ed25519).expect("a key");
+    let signers = tempfile::NamedTempFile::new().expect("a file");
+    let public = key.public_key().to_openssh().expect("a line");
+    std::fs::write(signers.path(), format!("ann@example.org {public}\n")).expect("written");
+    followed.state.node("prod", "sign-1", "{group: ads}").commit("ads");
+    let signed = sign(&followed, &key);
+    let daemon = followed.run(&["--allowed-signers", signers.path().to_str().expect("UTF-8")]);
+    carries(&plane, "sign-1", "org", Some("ads"));
+
+    let unsigned = followed.state.node("prod", "sign-1", "{group: rec}").commit("not signed");
+    let status = daemon.comes_to("refused", |status| status["sync"]["refused"] != serde_json::json!([]));
+    let refused = status["sync"]["refused"][0].as_str().expect("text");
+    assert!(
+        refused.contains(&unsigned[..10]) && refused.contains("Ann") && refused.contains("not signed"),
+        "{refused}"
+    );
+    assert_eq!(status["sync"]["inForce"]["commit"], signed.as_str());
+    assert_eq!(label(&plane, "sign-1", "org").as_deref(), Some("ads"));
+
+    let signed = sign(&followed, &key);
+    carries(&plane, "sign-1", "org", Some("rec"));
+    let status = daemon.comes_to("nothing is refused", |status| status["sync"]["refused"] == serde_json::json!([]));
+    assert_eq!(status["sync"]["inForce"]["commit"], signed.as_str());
 }

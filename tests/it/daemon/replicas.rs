@@ -7,9 +7,10 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::support::{Followed, carries, tamper};
-use crate::support::control_plane::{ControlPlane, NodeSpec, Write, eventually};
+use crate::support::control_plane::{ControlPlane, MERGE_PATCH, NodeSpec, Role, Write, eventually};
 use crate::support::daemon::{Daemon, soon};
 use crate::support::openb::machines;
+use crate::support::state::State;
 
 const LEASE: &str = "drover";
 /// The lease of the replicas here.
@@ -214,5 +215,61 @@ fn a_cluster_is_taken_over_within_the_lease_after_a_kill_and_at_once_after_a_sto
         assert!(gap < if signal == "KILL" { 1.05 } else { 0.4 }, "{signal}: a gap of {gap:.2} leases");
         first = next;
     }
+    every_write_is_in_its_writers_tenure(&plane);
+}
+
+/// Another copy of the repository.
+fn mirror(followed: &Followed) -> Followed {
+    let state = State::new();
+    let from = followed.state.root().display().to_string();
+    state.git(&["clone", "--quiet", &from, "."]);
+    Followed { state }
+}
+
+#[test]
+fn a_replica_whose_copy_is_older_does_not_fall_back_behind_what_is_recorded() {
+    let plane = ControlPlane::start_audited("behind");
+    plane.create_nodes(["old-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    followed.state.node("prod", "old-1", "{group: ads}").commit("ads");
+    let older = mirror(&followed);
+    let newest = followed.state.node("prod", "old-1", "{group: rec}").commit("rec");
+
+    let new = replica(&followed, "new", &["--poll", "1s"]);
+    carries(&plane, "old-1", "org", Some("rec"));
+    let old = replica(&older, "old", &["--poll", "1s"]);
+    old.comes_to("standby", |status| status["clusters"]["prod"]["tenure"]["role"] == "standby");
+    new.stop().expect(0);
+    let behind =
+        |status: &Value| status["clusters"]["prod"]["tenure"] == json!({ "role": "behind", "recorded": newest });
+    old.comes_to("behind", behind);
+    assert_eq!(old.get("/readyz").0, 503);
+    tamper(&plane, "old-1", "org", &json!("tampered"));
+    old.comes_to("it drifts", |status| status["clusters"]["prod"]["nodes"]["drifting"] == 1);
+    assert_eq!(holder(&plane), None, "who may not write leaves the Lease to those who may");
+
+    // One that knows the newest revision is not kept out.
+    let new = replica(&followed, "new", &["--poll", "1s"]);
+    carries(&plane, "old-1", "org", Some("rec"));
+    new.stop().expect(0);
+    old.comes_to("behind again", behind);
+
+    // The copy catches up: nothing else is needed.
+    older.state.git(&["fetch", "--quiet", "origin"]);
+    older.state.git(&["reset", "--quiet", "--hard", "origin/main"]);
+    old.comes_to("holder", |status| status["clusters"]["prod"]["tenure"]["role"] == "holder");
+    old.stop().expect(0);
+
+    // A commit that nobody knows is followed by an older one only where that is asked for.
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/drover/leases/drover";
+    let unknown = json!({ "metadata": { "annotations": { "drover.dev/revision": "f".repeat(40) } } });
+    plane.request(Role::Admin, "PATCH", lease, Some((MERGE_PATCH, &unknown))).accepted(lease);
+    tamper(&plane, "old-1", "org", &json!("tampered"));
+    let old = replica(&older, "old", &[]);
+    old.comes_to("behind", |status| status["clusters"]["prod"]["tenure"]["recorded"] == "f".repeat(40));
+    old.stop().expect(0);
+    let old = replica(&older, "old", &["--follow-rewinds"]);
+    carries(&plane, "old-1", "org", Some("rec"));
+    old.stop().expect(0);
     every_write_is_in_its_writers_tenure(&plane);
 }
