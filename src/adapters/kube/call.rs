@@ -144,7 +144,7 @@ impl KubeCluster {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes();
         if parts.status.is_success() {
-            return Ok(body.to_vec());
+            return Ok(body.into());
         }
         let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Err(CallError::Refused {
