@@ -15,7 +15,7 @@ use super::pass::Observed;
 use crate::adapters::files::{self, Listing, StateFile, normalized};
 use crate::adapters::git::{self, Credentials, Fetched, Git, Revision};
 use crate::error::Failure;
-use crate::manifest::decode::Manifest;
+use crate::manifest::decode::{Document, Manifest};
 use crate::manifest::{Parsed, Problem, link, parse};
 use crate::model::{ClusterManifest, ClusterName, ClusterSpec, Desired};
 use crate::plan::{Source, StateRevision};
@@ -297,9 +297,9 @@ impl Loader {
         problems.retain(|problem| problem.rule != "file-size" || !dumps.contains(&*problem.file));
         problems.extend(parsed.iter().flat_map(|parsed| parsed.problems.iter().cloned()));
         let broken: Vec<_> = parsed.iter().flat_map(|parsed| parsed.broken.iter().cloned()).collect();
-        let documents = || parsed.iter().flat_map(|parsed| &parsed.documents);
-        let size = Size { files: parsed.len(), documents: documents().count() };
-        let linked = link(documents(), &broken, now, self.last.as_deref());
+        let documents: Vec<&Document> = parsed.iter().flat_map(|parsed| &parsed.documents).collect();
+        let size = Size { files: parsed.len(), documents: documents.len() };
+        let linked = link(documents.iter().copied(), &broken, now, self.last.as_deref());
         let desired = Arc::new(linked.desired);
         self.last = (problems.is_empty() && linked.problems.is_empty()).then(|| desired.clone());
         problems.extend(linked.problems);
@@ -312,25 +312,31 @@ impl Loader {
             );
         }
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-        let fleet = documents().any(|document| matches!(document.manifest, Manifest::Fleet(_)));
+        let fleet = documents.iter().any(|document| matches!(document.manifest, Manifest::Fleet(_)));
         Loaded { desired, problems, revision, size, fleet, origin, ahead }
     }
 
     /// Parses what is new, side by side, and forgets what is no longer part of the state.
     fn parse(&mut self, files: &[StateFile], ahead: Option<&Ahead>) -> Vec<Arc<Parsed>> {
         let known = &self.parsed;
-        let parsed: Vec<Arc<Parsed>> = files
+        let parsed: Vec<(Arc<Parsed>, bool)> = files
             .par_iter()
             .with_min_len(64)
             .map(|file| match known.get(&file.name).filter(|(id, _)| *id == file.id) {
-                Some((_, parsed)) => parsed.clone(),
-                None => Arc::new(parse(&file.name, &file.bytes)),
+                Some((_, parsed)) => (parsed.clone(), false),
+                None => (Arc::new(parse(&file.name, &file.bytes)), true),
             })
-            .inspect(|parsed| ahead.into_iter().for_each(|ahead| clusters_of(parsed).for_each(|c| ahead.begin(c))))
+            .inspect(|(parsed, _)| ahead.into_iter().for_each(|ahead| clusters_of(parsed).for_each(|c| ahead.begin(c))))
             .collect();
-        self.parsed =
-            files.iter().zip(&parsed).map(|(file, parsed)| (file.name.clone(), (file.id, parsed.clone()))).collect();
-        parsed
+        // Most files are as they were: what is known of them stays in place.
+        let new = files.iter().zip(&parsed).filter(|(_, (_, is_new))| *is_new);
+        self.parsed.reserve(files.len().saturating_sub(self.parsed.len()));
+        self.parsed.extend(new.map(|(file, (parsed, _))| (file.name.clone(), (file.id, parsed.clone()))));
+        if self.parsed.len() > files.len() {
+            let names: HashSet<&str> = files.iter().map(|file| &*file.name).collect();
+            self.parsed.retain(|name, _| names.contains(&**name));
+        }
+        parsed.into_iter().map(|(parsed, _)| parsed).collect()
     }
 }
 

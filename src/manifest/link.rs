@@ -317,6 +317,10 @@ impl Linker<'_> {
             let previous = self.previous.and_then(|previous| previous.clusters.get(cluster));
             let mut previous = previous.into_iter().flat_map(|cluster| cluster.nodes.values()).peekable();
             for (node, at) in nodes {
+                if let Some(before) = previous.next_if(|before| is_unchanged(before, node)) {
+                    resolved.push((before.name.clone(), before.clone()));
+                    continue;
+                }
                 let name = &node.metadata.name;
                 if let Some((_, first)) = resolved.last().filter(|(last, _)| last == name) {
                     let origin = first.origin.clone();

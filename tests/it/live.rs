@@ -1,6 +1,7 @@
 //! drover against real API servers: every test that no mock could stand in for.
 
 mod adopt;
+mod ahead;
 mod concurrent;
 mod credentials;
 mod faults;

@@ -205,36 +205,37 @@ impl Git {
 
     /// Reads the state files of a revision; those that `known` already has are listed without content,
     /// under the name that it gives.
-    pub fn read(
-        &self,
-        at: &Revision,
-        known: impl Fn(&str, Oid) -> Option<Arc<str>> + Sync,
-    ) -> Result<Listing, Failure> {
+    pub fn read(&self, at: &Revision, known: impl Fn(&str, Oid) -> Option<Arc<str>>) -> Result<Listing, Failure> {
         let (entries, problems) = self.entries(at)?;
+        let mut listing = Listing { files: Vec::with_capacity(entries.len()), problems };
+        let mut new = Vec::new();
+        for (name, id) in entries {
+            match known(&name, id) {
+                Some(name) => listing.files.push(StateFile { name, id, bytes: Vec::new() }),
+                None => new.push((name, id)),
+            }
+        }
         let taken = AtomicUsize::new(0);
-        let read_one = |repository: Result<&Repository, &git2::Error>, (name, id): (String, Oid)| match known(&name, id)
-        {
-            Some(name) => Ok(StateFile { name, id, bytes: Vec::new() }),
-            None => read_blob(repository, name, id, &taken),
-        };
-        let new = entries.iter().filter(|(name, id)| known(name, *id).is_none()).take(WORTH_THREADS).count();
-        let read: Vec<Result<StateFile, Problem>> = if new < WORTH_THREADS {
-            entries.into_iter().map(|entry| read_one(Ok(&self.repository), entry)).collect()
+        let read: Vec<Result<StateFile, Problem>> = if new.len() < WORTH_THREADS {
+            new.into_iter().map(|(name, id)| read_blob(Ok(&self.repository), name, id, &taken)).collect()
         } else {
             // libgit2 handles are not shared between threads: each piece of the work opens the repository once.
             let path = self.repository.path().to_path_buf();
-            let pieces = entries.into_par_iter().with_min_len(WORTH_THREADS);
+            let pieces = new.into_par_iter().with_min_len(WORTH_THREADS);
             pieces
-                .map_init(|| Repository::open(&path), |repository, entry| read_one(repository.as_ref(), entry))
+                .map_init(
+                    || Repository::open(&path),
+                    |repository, (name, id)| read_blob(repository.as_ref(), name, id, &taken),
+                )
                 .collect()
         };
-        let mut listing = Listing { files: Vec::with_capacity(read.len()), problems };
         for file in read {
             match file {
                 Ok(file) => listing.files.push(file),
                 Err(problem) => listing.problems.push(problem),
             }
         }
+        listing.files.sort_by(|a, b| a.name.cmp(&b.name));
         if taken.into_inner() > files::MAX_STATE {
             listing.files.clear();
             listing.problems.push(files::too_large());

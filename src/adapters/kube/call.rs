@@ -168,7 +168,7 @@ async fn attempt_within(
 
 async fn attempt(client: &kube::Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
     let body = open(client, request).await?;
-    Ok(body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes().to_vec())
+    Ok(body.collect().await.map_err(|error| unreachable_cause(&error))?.to_bytes().into())
 }
 
 async fn open(client: &kube::Client, request: Request<Vec<u8>>) -> Result<Body, CallError> {
