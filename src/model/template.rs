@@ -65,9 +65,8 @@ fn render(template: &str, cluster: &str, summary: &str, moves: &[Move]) -> Resul
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    let mut text = environment.render_str(template, context! { cluster, summary, moves })?;
-    text.truncate(text.floor_char_boundary(LONGEST));
-    Ok(text)
+    let text = environment.render_str(template, context! { cluster, summary, moves })?;
+    Ok(text.chars().take(LONGEST).collect())
 }
 
 /// A text in one line, without what a terminal would obey.

@@ -20,7 +20,7 @@ pub struct MoveReport {
     /// What became of it.
     pub outcome: MoveOutcome,
     /// The moves, where there are any.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
     /// What tells the decision from every other one.
     #[serde(skip_serializing_if = "Option::is_none")]

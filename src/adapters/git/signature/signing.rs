@@ -17,7 +17,7 @@ use crate::model::write_back::{SignatureFormat, Signing};
 /// A key that signs commits.
 pub enum SigningKey {
     /// An OpenSSH key.
-    Ssh(PrivateKey),
+    Ssh(Box<PrivateKey>),
     /// An OpenPGP key.
     OpenPgp(Box<SignedSecretKey>),
 }
@@ -38,7 +38,7 @@ impl SigningKey {
                 match key.algorithm() {
                     _ if key.is_encrypted() => Err(bad("it has a passphrase".into())),
                     Algorithm::Rsa { .. } => Err(rsa()),
-                    _ => Ok(Self::Ssh(key)),
+                    _ => Ok(Self::Ssh(Box::new(key))),
                 }
             }
             SignatureFormat::Openpgp => {
