@@ -127,6 +127,7 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = Request::read(&mut reader)? {
             match (self.faults)(&self.note(&request)) {
+                None if request.is_watch() => return self.stream(&request, stream),
                 None => self.pass(&request, stream)?,
                 Some(Fault::Status(status)) => respond(stream, status, None, &problem(status, "as the test wants it"))?,
                 Some(Fault::RetryAfter(status, seconds)) => {
@@ -144,6 +145,9 @@ impl Shared {
                 }
                 Some(Fault::Late(time)) => {
                     thread::sleep(time);
+                    if request.is_watch() {
+                        return self.stream(&request, stream);
+                    }
                     self.pass(&request, stream)?;
                 }
                 Some(Fault::Cut) => return Ok(()),
@@ -157,9 +161,6 @@ impl Shared {
     }
 
     fn pass(&self, request: &Request, stream: &TcpStream) -> io::Result<()> {
-        if request.is_watch() {
-            return self.stream(request, stream);
-        }
         let (status, body) = self.forward(request);
         respond(stream, status, None, &body)
     }
