@@ -10,7 +10,7 @@ use super::control_plane::eventually;
 use super::run::{self, Ran, Running};
 
 /// How long the daemon may take for what it does at once; CI runs many tests side by side on two cores.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// A daemon that serves on a port of its own.
 pub(crate) struct Daemon {
