@@ -186,6 +186,10 @@ impl Source {
         let now = self.follower.as_ref().and_then(Follower::in_force);
         let refused: Vec<String> = synced.refused.iter().map(ToString::to_string).collect();
         let mut before = Vec::new();
+        // First of all: the receivers that a state names are told of that state, too.
+        if let (true, Some(state)) = (synced.changed, &now) {
+            daemon.notices.update_targets(state.desired.fleet.notifications.clone());
+        }
         daemon.board.sync(|sync| {
             sync.last_success = Some(clock::now());
             sync.failure = None;

@@ -157,7 +157,6 @@ impl Daemon {
         let (mut running, mut tasks) = (BTreeMap::new(), JoinSet::new());
         loop {
             let in_force = state.borrow().clone();
-            self.notices.update_targets(in_force.desired.fleet.notifications.clone());
             let clusters = &in_force.desired.clusters;
             running.retain(|name: &String, stop: &mut CancellationToken| {
                 let stays = clusters.contains_key(name.as_str());

@@ -97,11 +97,12 @@ impl Cluster {
     }
 
     fn tenure_failed(&self, failure: &Failure, lease: &Lease) {
-        tracing::warn!(cluster = self.name, "the Lease cannot be held: {failure}");
-        if !lease.fence().permits() {
-            self.may(May::Watch, TenureReport::Unknown);
+        // While the fence is open there is time to try again, and nobody else may write.
+        if lease.fence().permits() {
+            tracing::debug!(cluster = self.name, "the Lease could not be renewed: {failure}");
+        } else {
+            self.may(May::Watch, TenureReport::Failing { why: failure.to_string() });
         }
-        self.daemon.board.cluster(&self.name, |report| report.failure = Some(failure.to_string()));
     }
 
     fn may(&self, may: May, report: TenureReport) {

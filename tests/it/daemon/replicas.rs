@@ -21,8 +21,12 @@ const LONG: Duration = Duration::from_secs(180);
 /// A replica whose name shows in the audit log.
 fn replica(followed: &Followed, name: &str, arguments: &[&str]) -> Daemon {
     let length = format!("{}s", LENGTH.as_secs());
-    let all = ["--identity", name, "--lease", &length, "--poll", "1h"];
-    followed.run(&all.into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>())
+    let mut all = vec!["--identity", name, "--lease", &length];
+    if !arguments.contains(&"--poll") {
+        all.extend(["--poll", "1h"]);
+    }
+    all.extend(arguments);
+    followed.run(&all)
 }
 
 fn role(daemon: &Daemon) -> Value {
