@@ -194,6 +194,10 @@ impl Source {
         let now = self.follower.as_ref().and_then(Follower::in_force);
         let refused: Vec<String> = synced.refused.iter().map(ToString::to_string).collect();
         let mut before = Vec::new();
+        // First of all: the receivers that a state names are told of that state, too.
+        if let (true, Some(state)) = (synced.changed, &now) {
+            daemon.notices.update_targets(state.desired.fleet.notifications.clone());
+        }
         // A cluster that nobody has looked at yet is not ready, whatever is in force.
         for name in now.iter().flat_map(|state| state.desired.clusters.keys()) {
             daemon.board.cluster(name.as_str(), |_| {});

@@ -157,7 +157,6 @@ impl Daemon {
         let (mut running, mut tasks) = (BTreeMap::<String, CancellationToken>::new(), JoinSet::new());
         loop {
             let in_force = state.borrow().clone();
-            self.notices.update_targets(in_force.desired.fleet.notifications.clone());
             let clusters = &in_force.desired.clusters;
             for (name, stop) in running.iter().filter(|(name, _)| !clusters.contains_key(name.as_str())) {
                 tracing::info!(cluster = name, "no longer part of the state");

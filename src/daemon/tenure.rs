@@ -116,8 +116,9 @@ impl Cluster {
 
     fn tenure_failed(&self, failure: &Failure, lease: &Lease) {
         self.look_again.notify_one();
+        // While the fence is open there is time to try again, and nobody else may write.
         if !lease.fence().permits() {
-            self.may(May::Watch, TenureReport::Unknown);
+            self.may(May::Watch, TenureReport::Failing { why: failure.to_string() });
         }
         self.daemon.fails(&self.name, LEASE, failure);
     }

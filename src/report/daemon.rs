@@ -116,6 +116,11 @@ pub enum TenureReport {
     /// Nobody yet.
     #[default]
     Unknown,
+    /// Nobody is known to: the Lease cannot be read or written.
+    Failing {
+        /// Why.
+        why: String,
+    },
     /// Nobody needs to: the cluster is only observed.
     Observer,
     /// This process.
@@ -190,6 +195,7 @@ impl ClusterReport {
         };
         let (settled, role) = match &self.tenure {
             TenureReport::Unknown => (false, "nobody is known to hold its Lease".to_owned()),
+            TenureReport::Failing { why } => (false, format!("the Lease cannot be held: {why}")),
             TenureReport::Observer => (true, "observed only".to_owned()),
             TenureReport::Holder => (true, "held by this process".to_owned()),
             TenureReport::Standby { holder } => (true, format!("held by {holder}")),
@@ -269,6 +275,7 @@ fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     let style = if counts.drifting == 0 { STYLES.add } else { STYLES.change };
     let role = match &cluster.tenure {
         TenureReport::Unknown => "its Lease is not settled".to_owned(),
+        TenureReport::Failing { why } => format!("its Lease cannot be held: {why}"),
         TenureReport::Observer => "observed only".to_owned(),
         TenureReport::Holder => "held by this process".to_owned(),
         TenureReport::Standby { holder } => format!("held by {holder}"),

@@ -198,3 +198,94 @@ impl<S: Write + Unpin> Write for Gated<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    fn fence(open: bool) -> Arc<Fence> {
+        let fence = Arc::new(Fence::new("a", Duration::from_secs(2)));
+        let later = Duration::from_secs(60);
+        fence.set(open.then(|| (Instant::now() + later, SystemTime::now() + later)));
+        fence
+    }
+
+    fn patch() -> Request<Vec<u8>> {
+        Request::patch("/api/v1/nodes/a?fieldManager=drover").body(Vec::new()).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_open_already_writes_only_while_the_fence_permits() {
+        let fence = fence(true);
+        let (here, mut there) = duplex(64);
+        let mut gated = Gated { stream: TokioIo::new(here), fence: fence.clone() };
+        assert_eq!(poll_fn(|cx| Pin::new(&mut gated).poll_write(cx, b"in time")).await.expect("written"), 7);
+        fence.set(None);
+        let refused = poll_fn(|cx| Pin::new(&mut gated).poll_write(cx, b"too late")).await;
+        assert_eq!(refused.expect_err("refused").to_string(), CallError::Fenced.to_string());
+        drop(gated);
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).await.expect("read");
+        assert_eq!(got, b"in time");
+    }
+
+    #[tokio::test]
+    async fn either_clock_closes_the_fence() {
+        let (now, wall, later) = (Instant::now(), SystemTime::now(), Duration::from_secs(60));
+        let fence = fence(false);
+        assert!(!fence.permits());
+        for (until, permits) in
+            [((now + later, wall + later), true), ((now, wall + later), false), ((now + later, wall - later), false)]
+        {
+            fence.set(Some(until));
+            assert_eq!(fence.permits(), permits);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_api_server_is_told_when_a_write_must_end() {
+        let path = fence(true).guard(&patch(), async |request, limit| Ok((request.uri().to_string(), limit))).await;
+        let (path, limit) = path.expect("permitted");
+        assert!(limit <= Duration::from_secs(62) && limit > Duration::from_secs(50), "{limit:?}");
+        assert_eq!(path, format!("/api/v1/nodes/a?fieldManager=drover&timeout={}ms", limit.as_millis()));
+    }
+
+    #[tokio::test]
+    async fn a_closed_fence_lets_nothing_begin_and_names_itself_as_the_cause() {
+        let never: Result<(), _> = fence(false).guard(&patch(), async |_, _| unreachable!("nothing is sent")).await;
+        assert_eq!(never, Err(CallError::Fenced));
+        let fence = fence(true);
+        let lost: Result<(), _> = fence
+            .guard(&patch(), async |_, _| {
+                fence.set(None);
+                Err(CallError::TimedOut)
+            })
+            .await;
+        assert_eq!(lost, Err(CallError::Fenced));
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_what_is_under_way() {
+        let fence = fence(true);
+        let (done, wait) = tokio::sync::oneshot::channel::<()>();
+        let request = patch();
+        let write = fence.guard(&request, async |_, _| {
+            wait.await.expect("told");
+            Ok(fence.permits())
+        });
+        let close = async {
+            let closing = fence.close();
+            tokio::pin!(closing);
+            assert!(futures::poll!(&mut closing).is_pending(), "a write is under way");
+            done.send(()).expect("it waits");
+            closing.await;
+        };
+        let (written, ()) = tokio::join!(write, close);
+        assert_eq!(written, Ok(false), "it ended although the fence was closed");
+    }
+}

@@ -77,7 +77,7 @@ impl LeaseTimes {
 
     /// How long one attempt may take: a second one fits in before the holder must stop.
     fn patience(self) -> Duration {
-        self.0 / 4
+        self.0 / 5
     }
 
     fn stop(self) -> Duration {
@@ -85,7 +85,7 @@ impl LeaseTimes {
     }
 
     fn slack(self) -> Duration {
-        self.0.mul_f32(TAKEN - 0.7)
+        self.0.mul_f32(TAKEN) - self.stop()
     }
 
     fn seconds(self) -> i32 {
@@ -313,4 +313,20 @@ fn parameters() -> PostParams {
 
 fn recorded(lease: &LeaseObject) -> Option<String> {
     lease.metadata.annotations.as_ref()?.get(REVISION).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_has_two_attempts_and_a_claimant_is_in_time() {
+        let whole = Duration::from_secs(10);
+        let times = LeaseTimes::of(whole);
+        let second = times.renew() + times.patience() + times.look();
+        assert!(second + times.patience() <= times.stop());
+        assert!(times.stop() + times.slack() <= whole.mul_f32(TAKEN));
+        assert!(times.slack() >= whole / 10, "requests under way need time to end");
+        assert!(times.look() + whole.mul_f32(TAKEN) < whole, "the last move is seen, then waited out");
+    }
 }

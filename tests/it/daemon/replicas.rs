@@ -21,8 +21,12 @@ const LONG: Duration = Duration::from_secs(180);
 /// A replica whose name shows in the audit log.
 fn replica(followed: &Followed, name: &str, arguments: &[&str]) -> Daemon {
     let length = format!("{}s", LENGTH.as_secs());
-    let all = ["--identity", name, "--lease", &length, "--poll", "1h"];
-    followed.run(&all.into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>())
+    let mut all = vec!["--identity", name, "--lease", &length];
+    if !arguments.contains(&"--poll") {
+        all.extend(["--poll", "1h"]);
+    }
+    all.extend(arguments);
+    followed.run(&all)
 }
 
 fn role(daemon: &Daemon) -> Value {
@@ -87,6 +91,14 @@ fn racks(followed: &Followed, nodes: &[NodeSpec], rack: &str) {
     followed.state.write("state/nodes/prod.yaml", text.join("---\n")).commit(rack);
 }
 
+/// A Fleet whose clusters may be changed whole.
+fn whole(followed: &Followed) {
+    followed.state.write(
+        "state/fleet.yaml",
+        "apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {name: fleet}\nspec: {limits: {changedNodesPercent: 100}}\n",
+    );
+}
+
 fn done(plane: &ControlPlane, nodes: usize, rack: &str) {
     eventually("the revision is applied", LONG, || match is_done(plane, nodes, rack) {
         true => Ok(()),
@@ -112,10 +124,7 @@ fn a_replica_that_was_stopped_in_the_middle_of_writing_writes_nothing_after_its_
     let plane = ControlPlane::start_audited("fenced");
     plane.create_nodes(nodes.clone());
     let followed = Followed::of(&plane);
-    followed.state.write(
-        "state/fleet.yaml",
-        "apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {name: fleet}\nspec: {limits: {changedNodesPercent: 100}}\n",
-    );
+    whole(&followed);
     racks(&followed, &nodes, "r0");
     let replicas = ["a", "b", "c"].map(|name| (name, replica(&followed, name, &[])));
     done(&plane, nodes.len(), "r0");
@@ -153,6 +162,7 @@ fn a_stream_of_drift_is_healed_by_one_replica_at_a_time() {
     let nodes: Vec<NodeSpec> = (0..40).map(|number| NodeSpec::new(format!("node-{number:02}"))).collect();
     plane.create_nodes(nodes.clone());
     let followed = Followed::of(&plane);
+    whole(&followed);
     racks(&followed, &nodes, "r0");
     let limits = ["--fight-times", "60000"];
     let replicas = ["a", "b"].map(|name| (name, replica(&followed, name, &limits)));

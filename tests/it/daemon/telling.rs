@@ -12,7 +12,7 @@ use super::support::{Followed, carries, tamper};
 use crate::notices::receiver::{OK, Receiver};
 use crate::schemas::{errors, validator};
 use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec};
-use crate::support::daemon::soon;
+use crate::support::daemon::{Daemon, soon};
 use crate::support::run::drover;
 
 /// A Fleet whose notices of these types go to receivers.
@@ -233,6 +233,13 @@ fn the_page_takes_no_name_for_markup() {
     well_formed(&page);
 }
 
+/// What the daemon holds in memory, in kB.
+fn memory(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 #[test]
 fn slow_and_silent_clients_keep_nobody_else_waiting() {
     let plane = ControlPlane::start_named("slow");
@@ -242,6 +249,7 @@ fn slow_and_silent_clients_keep_nobody_else_waiting() {
     let daemon = followed.run(&[]);
     daemon.is_ready();
     let address = daemon.url().trim_start_matches("http://").to_owned();
+    let before = memory(&daemon);
     let mut slow: Vec<TcpStream> = (0..300)
         .map(|number| {
             let mut stream = TcpStream::connect(&address).expect("a connection");
@@ -253,6 +261,7 @@ fn slow_and_silent_clients_keep_nobody_else_waiting() {
     let begun = Instant::now();
     assert_eq!(daemon.get("/readyz").0, 200);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(memory(&daemon) < before + 30_000, "from {before} kB to {} kB", memory(&daemon));
     for stream in &mut slow[..2] {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
         let mut answer = Vec::new();

@@ -34,10 +34,12 @@ impl Daemon {
             }
         }
         let running = Running::start(&mut command);
-        running.says("address=");
+        running.says("drover runs");
         let said = running.said();
-        let address = said.split("address=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let address = address.unwrap_or_else(|| panic!("no address in {said}")).to_owned();
+        // As text and as JSON.
+        let address = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('"').next());
+        let address = address.map(|port| format!("127.0.0.1:{port}"));
+        let address = address.unwrap_or_else(|| panic!("no address in {said}"));
         Self { running: Some(running), address }
     }
 

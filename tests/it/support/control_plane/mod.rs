@@ -253,8 +253,23 @@ impl ControlPlane {
     }
 
     fn create(&self, client: &Client, path: &str, object: &Value, name: &str) {
-        let reply = client.send(&self.token(Role::Admin), "POST", path, Some((JSON, object)));
-        reply.unwrap_or_else(|e| panic!("cluster {}: create {name}: {e}", self.name)).accepted(name);
+        let send = || {
+            let reply = client.send(&self.token(Role::Admin), "POST", path, Some((JSON, object)));
+            reply.unwrap_or_else(|e| panic!("cluster {}: create {name}: {e}", self.name))
+        };
+        let mut reply = send();
+        // A busy etcd lets a request time out, carried out or not.
+        for _ in 0..4 {
+            if reply.status < 500 {
+                break;
+            }
+            thread::sleep(Duration::from_secs(1));
+            reply = send();
+            if reply.status == 409 {
+                return;
+            }
+        }
+        reply.accepted(name);
     }
 
     fn in_parallel<T: Sync>(&self, items: &[T], work: impl Fn(&Client, &T) + Sync) {
