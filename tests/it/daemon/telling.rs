@@ -219,7 +219,7 @@ fn the_page_takes_no_name_for_markup() {
         "sync": { "failure": hostile, "refused": [hostile],
             "inForce": { "source": hostile, "commit": hostile, "dirty": false, "digest": hostile } },
         "clusters": { hostile: {
-            "mode": "enforce", "tenure": { "role": "standby", "holder": hostile }, "failure": hostile,
+            "mode": "enforce", "tenure": { "role": "standby", "holder": hostile }, "failures": { hostile: hostile },
             "nodes": { "managed": 1, "drifting": 1, "absent": 0, "unmanaged": 0 }, "differingLabels": 1,
             "drifting": [hostile], "failing": { hostile: hostile },
             "refusals": [{ "guard": "suspended", "message": hostile }],
