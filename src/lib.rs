@@ -5,7 +5,9 @@
 //! ```text
 //! model      nouns: what a state can say, what a cluster can be seen to be
 //!   ├─ manifest   YAML text to model and back, problems with line and column, schemas
-//!   └─ plan       desired against observed: changes, guards; pure, nothing rendered
+//!   ├─ plan       desired against observed: changes, guards; pure, nothing rendered
+//!   ├─ rebalance  a recorded input to a decision, pure
+//!   └─ writeback  a decision to edits of the state and the words of a commit
 //!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
 //!             └─ engine     one pass: load, observe, plan, guard, apply
 //!                  └─ report     what people read: text, Markdown, HTML, notices
@@ -24,6 +26,7 @@ pub mod error;
 pub mod manifest;
 pub mod model;
 pub mod plan;
+pub mod rebalance;
 pub mod report;
 pub mod ui;
 pub mod web;

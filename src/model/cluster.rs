@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::node::Hold;
-use super::number::Fraction;
+use super::number::{Count, Fraction};
 use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
 use super::time::{Deadline, Interval, Schedule, ZoneName};
-use super::{ApiVersion, ClusterName, kind};
+use super::{ApiVersion, ClusterName, LabelKey, kind};
 
 kind!(ClusterKind, "Cluster");
 
@@ -155,18 +155,81 @@ pub struct Directory {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rebalance {
+    /// How machines are chosen (default `demand`).
+    #[serde(skip_serializing_if = "Policy::is_default")]
+    pub policy: Policy,
     /// How often it looks (default 5m).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Interval>,
-    /// The difference in load, as a fraction of capacity, from which a machine moves (default 0.2).
+    /// Of `cube`: the difference in load, as a fraction of capacity, from which a machine moves (default 0.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Fraction>,
-    /// How long a pod waits before it counts as short of resources (default 5m).
+    /// How long a pod waits before it counts as short of resources (default: no time with `demand`, 5m with `cube`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_after: Option<Interval>,
-    /// The namespaces whose pods count.
+    /// Of `demand`: how long the pods that a move would start must have waited, times the share of a machine that they take
+    /// (default 110s: pods that fill a machine move one after two minutes, those that take an eighth of one after a quarter
+    /// of an hour). Longer saves moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<Interval>,
+    /// The namespaces whose pods count; all, where none is named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// Extended resources that count beside cpu, memory and nvidia.com/gpu.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<LabelKey>,
+    /// For how long a machine does not go back to the group that it came from (default 1h).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Interval>,
+    /// The most moves of one pass (default 10).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_moves: Option<Count>,
+    /// The most moves of any 24 hours (default: no limit).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daily_moves: Option<Count>,
+    /// Only machines on which no pod of a group runs may move (default: machines whose pods leave room may move too; pods
+    /// stay where they run).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idle_only: bool,
+    /// In which order the scheduler starts the waiting pods of a group (default `any`).
+    #[serde(skip_serializing_if = "Order::is_default")]
+    pub order: Order,
+}
+
+/// How the rebalancer chooses machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// Machines go where work waits and they would let it start.
+    #[default]
+    Demand,
+    /// One machine a pass goes from the least loaded group to one that waits, or to the most loaded one.
+    Cube,
+    /// No machine moves.
+    Off,
+}
+
+impl Policy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// In which order the scheduler starts the waiting pods of a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Whatever fits starts, as kube-scheduler does.
+    #[default]
+    Any,
+    /// Strictly by age: what does not fit holds back everything younger of its group, as queueing schedulers can do.
+    Fifo,
+}
+
+impl Order {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A time in which changes may be applied.

@@ -55,6 +55,11 @@ checked_number! {
     Weight(u32), "a weight", "integer", 1..=1000
 }
 
+checked_number! {
+    /// A number of things, at least one.
+    Count(u32), "a number", "integer", 1..=100_000
+}
+
 impl Percent {
     /// The default limit of `too-many-nodes`.
     pub const THIRTY: Self = Self(30);

@@ -2,37 +2,48 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The node constraints of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NodeSelection {
     /// `spec.nodeSelector`: all must match.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Required node affinity: one of the terms must match; `None` where the pod has no such affinity.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub terms: Option<Vec<Term>>,
 }
 
 /// One term of required node affinity: all its requirements must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Term {
     /// Requirements on labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<Requirement>,
     /// Requirements on fields of the node, of which Kubernetes knows only `metadata.name`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Requirement>,
 }
 
 /// A requirement on one label or field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Requirement {
     /// The label key or field.
     pub key: String,
     /// How its value is compared.
     pub operator: Operator,
     /// What it is compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
 /// How a requirement compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// The value is one of the listed ones.
     In,
