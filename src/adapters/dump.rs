@@ -5,7 +5,7 @@ use serde_yaml::Value;
 
 use super::objects::{NodeObject, PodObject};
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod};
+use crate::model::{ObservedCluster, ObservedPod, PodWork};
 
 /// The live objects of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Dump {
     pub nodes: ObservedCluster,
     /// Its pods that are bound to a node.
     pub pods: Vec<ObservedPod>,
+    /// Its pods that have not ended, as work.
+    pub work: Vec<PodWork>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +72,11 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
             let node = serde_yaml::from_value::<NodeObject>(value)?.observed();
             dump.nodes.nodes.insert(node.name.clone(), node);
         }
-        ("Pod", value) => dump.pods.extend(serde_yaml::from_value::<PodObject>(value)?.observed()),
+        ("Pod", value) => {
+            let pod = serde_yaml::from_value::<PodObject>(value)?;
+            dump.work.extend(pod.clone().work());
+            dump.pods.extend(pod.observed());
+        }
         (_, Value::Mapping(mut list)) => {
             let item_kind = kind.strip_suffix("List").unwrap_or_default();
             if let Some(Value::Sequence(items)) = list.remove("items") {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::observed::Allocatable;
 use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
-use crate::model::{Manager, ObservedNode, ObservedPod};
+use crate::model::{Manager, ObservedNode, ObservedPod, PodWork, Taint, Toleration};
 
 /// A list of nodes or pods.
 #[derive(Debug, Deserialize)]
@@ -63,8 +63,22 @@ pub struct Metadata {
     /// Its labels.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creation_timestamp: Option<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    owner_references: Vec<Owner>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     managed_fields: Vec<ManagedFields>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Owner {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,6 +126,18 @@ impl MetadataFields {
 struct NodeSpecObject {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unschedulable: bool,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    taints: Vec<TaintObject>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct TaintObject {
+    #[serde(default)]
+    key: String,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    value: String,
+    #[serde(default)]
+    effect: String,
 }
 
 impl NodeSpecObject {
@@ -142,6 +168,8 @@ struct Condition {
     kind: String,
     #[serde(default)]
     status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 /// A pod.
@@ -166,6 +194,49 @@ struct PodSpecObject {
     node_selector: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     affinity: Option<Affinity>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    tolerations: Vec<TolerationObject>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<Container>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Container>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    overhead: BTreeMap<String, Quantity>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Resources::is_empty")]
+    resources: Resources,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct TolerationObject {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    operator: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effect: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Resources::is_empty")]
+    resources: Resources,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restart_policy: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Resources {
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<String, Quantity>,
+}
+
+impl Resources {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -220,10 +291,23 @@ enum OperatorObject {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PodStatusObject {
     #[serde(default)]
     phase: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_time: Option<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<Condition>,
 }
+
+/// Where frameworks say which pods start together.
+const GANGS: [&str; 4] = [
+    "scheduling.k8s.io/group-name",
+    "scheduling.x-k8s.io/pod-group",
+    "pod-group.scheduling.sigs.k8s.io",
+    "training.kubeflow.org/job-name",
+];
 
 /// The API writes `null` for an empty list now and then.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -241,8 +325,12 @@ impl NodeObject {
         let ready =
             self.status.conditions.iter().find(|condition| condition.kind == "Ready").map(|c| c.status == "True");
         let amount = |name: &str| self.status.allocatable.get(name).map_or(0, Quantity::milli);
+        let counts = |name: &str| matches!(name, "cpu" | "memory") || name.contains('/');
+        let offers = self.status.allocatable.iter().filter(|(name, _)| counts(name));
         ObservedNode {
             allocatable: Allocatable { cpu_milli: amount("cpu"), gpus: amount("nvidia.com/gpu") / 1000 },
+            offers: offers.map(|(name, quantity)| (name.clone(), quantity.amount(name))).collect(),
+            taints: self.spec.taints.into_iter().filter_map(TaintObject::taint).collect(),
             name: self.metadata.name,
             labels: self.metadata.labels,
             managers: managers.map(ManagedFields::manager).collect(),
@@ -255,6 +343,10 @@ impl NodeObject {
     pub fn compact(mut self) -> Self {
         self.metadata.managed_fields.retain(|fields| !fields.fields_v1.metadata.is_empty());
         self.status.conditions.retain(|condition| condition.kind == "Ready");
+        self.status.conditions.iter_mut().for_each(|condition| condition.message = None);
+        self.metadata.annotations.clear();
+        self.metadata.owner_references.clear();
+        self.metadata.creation_timestamp = None;
         self.status.allocatable.retain(|name, _| name == "cpu" || name == "memory" || name.contains('/'));
         self
     }
@@ -286,39 +378,153 @@ impl Quantity {
         };
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
         let unit = match &text[digits.len()..] {
+            "n" => 1e-6,
+            "u" => 1e-3,
             "m" => 1.0,
             "" => 1e3,
             "k" => 1e6,
             "Ki" => 1024e3,
             "M" => 1e9,
+            "Mi" => 1024.0 * 1024e3,
+            "G" => 1e12,
+            "Gi" => 1024.0 * 1024.0 * 1024e3,
+            "T" => 1e15,
+            "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024e3,
             _ => return 0,
         };
         digits.parse::<f64>().map_or(0, |number| (number * unit).round() as u64)
+    }
+
+    /// In the unit in which a resource is counted; a part of a piece is a whole one, as it is for the scheduler.
+    fn amount(&self, resource: &str) -> u64 {
+        if resource == "cpu" { self.milli() } else { self.milli().div_ceil(1000) }
+    }
+}
+
+impl Metadata {
+    /// The pods that this one starts with. A plain Job's pods start one by one.
+    fn gang(&self) -> Option<String> {
+        let named = GANGS.iter().find_map(|key| self.annotations.get(*key).or_else(|| self.labels.get(*key)));
+        named.map(|name| format!("{}/{name}", self.namespace.as_deref().unwrap_or_default()))
+    }
+}
+
+impl TaintObject {
+    fn taint(self) -> Option<Taint> {
+        let keeps_off = matches!(self.effect.as_str(), "NoSchedule" | "NoExecute");
+        keeps_off.then_some(Taint { key: self.key, value: self.value, effect: self.effect })
+    }
+}
+
+impl TolerationObject {
+    fn toleration(&self) -> Toleration {
+        let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let any_value = self.operator.as_deref() == Some("Exists");
+        Toleration {
+            key: set(&self.key),
+            value: (!any_value).then(|| self.value.clone().unwrap_or_default()),
+            effect: set(&self.effect),
+        }
+    }
+}
+
+impl PodSpecObject {
+    fn selection(self) -> NodeSelection {
+        let required = self.affinity.and_then(|affinity| affinity.node_affinity).and_then(|affinity| affinity.required);
+        let terms = required.map(|required| required.node_selector_terms.into_iter().map(TermObject::term).collect());
+        NodeSelection { labels: self.node_selector, terms }
+    }
+
+    /// What the scheduler sets aside for the pod: what its containers need together, or one of those that run before
+    /// them, beside the sidecars that were started by then.
+    fn requests(&self) -> BTreeMap<String, u64> {
+        let add = |sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, Quantity>| {
+            for (name, quantity) in more {
+                *sum.entry(name.clone()).or_default() += quantity.amount(name);
+            }
+        };
+        let (mut sidecars, mut most) = (BTreeMap::new(), BTreeMap::new());
+        let raise = |most: &mut BTreeMap<String, u64>, to: &BTreeMap<String, u64>| {
+            for (name, amount) in to {
+                let known = most.entry(name.clone()).or_default();
+                *known = (*known).max(*amount);
+            }
+        };
+        for container in &self.init_containers {
+            if container.restart_policy.as_deref() == Some("Always") {
+                add(&mut sidecars, &container.resources.requests);
+                raise(&mut most, &sidecars);
+            } else {
+                let mut with = sidecars.clone();
+                add(&mut with, &container.resources.requests);
+                raise(&mut most, &with);
+            }
+        }
+        self.containers.iter().for_each(|container| add(&mut sidecars, &container.resources.requests));
+        raise(&mut most, &sidecars);
+        // What is requested for the pod as a whole stands above its containers.
+        for (name, quantity) in &self.resources.requests {
+            most.insert(name.clone(), quantity.amount(name));
+        }
+        add(&mut most, &self.overhead);
+        most
     }
 }
 
 impl PodObject {
     /// The pod, where it is bound to a node and has not ended.
-    pub fn observed(self) -> Option<ObservedPod> {
-        let node = self.spec.node_name.filter(|node| !node.is_empty())?;
+    pub fn observed(mut self) -> Option<ObservedPod> {
+        let node = self.spec.node_name.take().filter(|node| !node.is_empty())?;
         if matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
             return None;
         }
-        let required =
-            self.spec.affinity.and_then(|affinity| affinity.node_affinity).and_then(|affinity| affinity.required);
-        let terms = required.map(|required| required.node_selector_terms.into_iter().map(TermObject::term).collect());
         Some(ObservedPod {
             namespace: self.metadata.namespace.unwrap_or_default(),
             name: self.metadata.name,
             node,
-            selection: NodeSelection { labels: self.spec.node_selector, terms },
+            selection: self.spec.selection(),
+        })
+    }
+
+    /// The pod as work, where it has not ended.
+    pub fn work(self) -> Option<PodWork> {
+        if matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
+            return None;
+        }
+        let requests = self.spec.requests();
+        let node = self.spec.node_name.clone().filter(|node| !node.is_empty());
+        let scheduled = self.status.conditions.iter().find(|condition| condition.kind == "PodScheduled");
+        let says = scheduled.filter(|condition| condition.status == "False").and_then(|c| c.message.clone());
+        let time = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
+        let created = time(&self.metadata.creation_timestamp);
+        let started = time(&self.status.start_time).filter(|_| node.is_some());
+        let gang = self.metadata.gang();
+        let of_daemon_set = self.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
+        Some(PodWork {
+            since: started.or(created).unwrap_or(Timestamp::UNIX_EPOCH),
+            node,
+            gang,
+            of_daemon_set,
+            requests,
+            says,
+            tolerations: self.spec.tolerations.iter().map(TolerationObject::toleration).collect(),
+            namespace: self.metadata.namespace.unwrap_or_default(),
+            name: self.metadata.name,
+            selection: self.spec.selection(),
         })
     }
 
     /// Drops what the dump of a pod does not need.
     pub fn compact(mut self) -> Self {
         self.metadata.managed_fields.clear();
-        self.metadata.labels.clear();
+        self.metadata.labels.retain(|key, _| GANGS.contains(&key.as_str()));
+        self.metadata.annotations.retain(|key, _| GANGS.contains(&key.as_str()));
+        self.status.conditions.retain(|condition| condition.kind == "PodScheduled");
+        let containers = self.spec.containers.iter().chain(&self.spec.init_containers);
+        if containers.map(|container| &container.resources).all(Resources::is_empty) {
+            self.spec.containers.clear();
+            self.spec.init_containers.clear();
+        }
         self
     }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::git::{Credentials, Git, redacted};
-use crate::engine::{Loaded, Loader, StateSource, Wanted};
+use crate::adapters::git::{Credentials, Git, Person, SignerFiles, redacted};
+use crate::engine::{Loaded, Loader, StateSource, Wanted, Writer};
 use crate::error::Failure;
 use crate::model::Guard;
 use crate::report::problems_text;
@@ -60,6 +60,18 @@ pub(super) struct StateArgs {
     #[arg(long, value_name = "DIR", env = "DROVER_CACHE", hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
+}
+
+/// Who must have signed the commits that a command builds on.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct SignerArgs {
+    /// Commits must be signed by a key in this file, in the format of OpenSSH's allowed_signers
+    #[arg(long, value_name = "FILE")]
+    allowed_signers: Option<PathBuf>,
+
+    /// Commits must be signed by one of the OpenPGP public keys in this file
+    #[arg(long, value_name = "FILE")]
+    openpgp_keys: Option<PathBuf>,
 }
 
 /// Which clusters a command looks at.
@@ -161,6 +173,25 @@ impl StateArgs {
             (None, _) => None,
         };
         Ok((git.location(), whole))
+    }
+
+    /// What is written to: what --repo names, the repository here, or with `push` the one that it is pulled from.
+    pub(super) fn writer(&self, push: bool, signers: &SignerArgs, author: Option<Person>) -> Result<Writer, Failure> {
+        let signers = SignerFiles { ssh: signers.allowed_signers.clone(), openpgp: signers.openpgp_keys.clone() };
+        let signers = (signers.ssh.is_some() || signers.openpgp.is_some()).then_some(signers);
+        let writer = |source, checked_out| Writer { source, signers, author, checked_out };
+        if self.repo.is_some() {
+            return Ok(writer(self.source()?, false));
+        }
+        let (here, folder) = self.around()?;
+        if !push {
+            return Ok(writer(self.revision_of(here, self.rev.clone(), folder), self.rev.is_none()));
+        }
+        let (url, branch) = Git::open(Path::new(&here))?.upstream().ok_or_else(|| {
+            Failure::new(format!("the branch that is checked out in {here} is not pulled from anywhere"))
+                .hint("name the repository with --repo, or set an upstream with `git branch --set-upstream-to`")
+        })?;
+        Ok(writer(self.revision_of(url, self.rev.clone().or(Some(branch)), folder), false))
     }
 
     /// The folder of the state on this machine.

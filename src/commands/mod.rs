@@ -8,6 +8,7 @@ mod explain;
 mod import;
 mod move_node;
 mod plan;
+mod rebalance;
 mod run;
 mod schema;
 mod snapshot;
@@ -78,6 +79,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
+    Rebalance(rebalance::RebalanceArgs),
     Snapshot(snapshot::SnapshotArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -105,6 +107,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args, ui, now).await,
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
+            Command::Rebalance(args) => rebalance::run(&args, ui, now).await,
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),

@@ -2,9 +2,9 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{Format, StateArgs, json};
-use crate::adapters::git::{Git, Person, SignerFiles};
-use crate::engine::{Writer, Written};
+use super::common::{Format, SignerArgs, StateArgs, json};
+use crate::adapters::git::{Git, Person};
+use crate::engine::Written;
 use crate::error::Failure;
 use crate::model::text::closest;
 use crate::model::{ClusterName, Desired, GroupName, Move, NodeName};
@@ -54,13 +54,8 @@ pub(super) struct MoveArgs {
     #[arg(long, value_name = "NAME <EMAIL>", value_parser = person)]
     author: Option<Person>,
 
-    /// Commits must be signed by a key in this file, in the format of OpenSSH's allowed_signers
-    #[arg(long, value_name = "FILE")]
-    allowed_signers: Option<std::path::PathBuf>,
-
-    /// Commits must be signed by one of the OpenPGP public keys in this file
-    #[arg(long, value_name = "FILE")]
-    openpgp_keys: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    signers: SignerArgs,
 
     /// How the change is shown
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -85,7 +80,7 @@ pub(super) fn run(args: &MoveArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
         return Err(Failure::new("the reason is empty").hint("say why, for those who read the history"));
     }
     let author = args.author.clone().or_else(Git::whoami);
-    let writer = writer(args, author.clone())?;
+    let writer = args.state.writer(args.push, &args.signers, author.clone())?;
     let cluster = cluster(args, now)?;
     let decide = |desired: &Desired| decide(args, &cluster, author.as_ref(), desired, now);
     let (report, outcome) = if args.commit || args.push {
@@ -103,25 +98,6 @@ pub(super) fn run(args: &MoveArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Fa
         Format::Json => ui.out(&json(&report)?)?,
     }
     Ok(outcome)
-}
-
-/// What is written to: what --repo names, the repository here, or the one that it is pulled from.
-fn writer(args: &MoveArgs, author: Option<Person>) -> Result<Writer, Failure> {
-    let signers = SignerFiles { ssh: args.allowed_signers.clone(), openpgp: args.openpgp_keys.clone() };
-    let signers = (signers.ssh.is_some() || signers.openpgp.is_some()).then_some(signers);
-    let writer = |source, checked_out| Writer { source, signers, author, checked_out };
-    if args.state.repo.is_some() {
-        return Ok(writer(args.state.source()?, false));
-    }
-    let (here, folder) = args.state.around()?;
-    if !args.push {
-        return Ok(writer(args.state.revision_of(here, args.state.rev.clone(), folder), args.state.rev.is_none()));
-    }
-    let (url, branch) = Git::open(std::path::Path::new(&here))?.upstream().ok_or_else(|| {
-        Failure::new(format!("the branch that is checked out in {here} is not pulled from anywhere"))
-            .hint("name the repository with --repo, or set an upstream with `git branch --set-upstream-to`")
-    })?;
-    Ok(writer(args.state.revision_of(url, args.state.rev.clone().or(Some(branch)), folder), false))
 }
 
 /// The cluster that is named, or the only one with such a machine.

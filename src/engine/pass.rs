@@ -12,7 +12,7 @@ use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::error::Failure;
-use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod};
+use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod, PodWork};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
 
 /// How long drover waits for a cluster that does not say otherwise.
@@ -57,6 +57,14 @@ pub struct Observed {
 }
 
 impl Live {
+    /// The pods that run or wait.
+    pub async fn work(&self) -> Result<Vec<PodWork>, Failure> {
+        match self {
+            Self::Dump(dump) => Ok(dump.work.clone()),
+            Self::Kube(cluster) => Ok(cluster.living_pods().await?.into_iter().filter_map(PodObject::work).collect()),
+        }
+    }
+
     /// The pods that are bound to some of the nodes.
     async fn pods_on(&self, nodes: &BTreeSet<&str>) -> Result<Vec<ObservedPod>, Failure> {
         match self {

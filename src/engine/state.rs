@@ -172,6 +172,15 @@ impl Loaded {
         String::from_utf8(bytes).map_err(|_| Failure::new(format!("{path} is not UTF-8")))
     }
 
+    /// The repository and the commit that the state was read from, or was changed from.
+    pub(super) fn history(&self) -> Option<(&Git, Oid)> {
+        match &self.origin {
+            StateOrigin::Folder { history: Some(History { git, head, .. }), .. } => Some((git, head.commit)),
+            StateOrigin::Revision { git, at } => Some((git, at.commit)),
+            StateOrigin::Folder { history: None, .. } | StateOrigin::Absent { .. } => None,
+        }
+    }
+
     /// Gives each source the commit that last wrote its line.
     pub fn blame<'s>(&self, sources: impl Iterator<Item = &'s mut Source>) {
         match &self.origin {

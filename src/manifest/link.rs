@@ -431,6 +431,13 @@ impl Linker<'_> {
     fn guarantees(&mut self, groups: &[(&GroupManifest, At<'_>)]) {
         for (group, at) in groups {
             let name = &group.metadata.name;
+            for cluster in group.spec.ceiling.keys().filter(|cluster| !self.desired.clusters.contains_key(*cluster)) {
+                let path = [Step::Key("spec"), Step::Key("ceiling"), Step::Key(cluster.as_str())];
+                if !self.is_broken("Cluster", cluster.as_str()) {
+                    let problem = self.unknown_cluster(cluster, *at, at.key(&path));
+                    self.problems.push(problem);
+                }
+            }
             for (cluster, guarantee) in &group.spec.guarantee {
                 let path = [Step::Key("spec"), Step::Key("guarantee"), Step::Key(cluster.as_str()), Step::Key("nodes")];
                 if !self.desired.clusters.contains_key(cluster) {

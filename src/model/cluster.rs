@@ -209,6 +209,16 @@ pub enum Policy {
     Off,
 }
 
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Demand => "demand",
+            Self::Cube => "cube",
+            Self::Off => "off",
+        })
+    }
+}
+
 impl Policy {
     fn is_default(&self) -> bool {
         *self == Self::default()

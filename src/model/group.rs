@@ -43,6 +43,9 @@ pub struct GroupSpec {
     /// The least that the group must keep, by cluster.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub guarantee: BTreeMap<ClusterName, Guarantee>,
+    /// The most that the rebalancer gives the group, by cluster.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ceiling: BTreeMap<ClusterName, Guarantee>,
     /// How much the group's need counts against others' in the rebalancer (default 1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<super::number::Weight>,

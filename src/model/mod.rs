@@ -18,6 +18,7 @@ pub mod template;
 pub mod text;
 pub mod time;
 pub mod vocabulary;
+pub mod work;
 pub mod write_back;
 
 pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
@@ -31,6 +32,7 @@ pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
 pub use origin::Origin;
 pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
 pub use vocabulary::Vocabulary;
+pub use work::{PodWork, Taint, Toleration};
 pub use write_back::WriteBack;
 
 /// The one `apiVersion` of every document of a state repository.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::NodeSelection;
+use super::work::Taint;
 
 /// The field manager under which drover writes.
 pub const FIELD_MANAGER: &str = "drover";
@@ -29,6 +30,10 @@ pub struct ObservedNode {
     pub managers: Vec<Manager>,
     /// What it offers to pods.
     pub allocatable: Allocatable,
+    /// The same by resource: thousandths of a core for `cpu`, bytes for `memory`, pieces for every other one.
+    pub offers: BTreeMap<String, u64>,
+    /// What keeps pods off it.
+    pub taints: Vec<Taint>,
     /// The `Ready` condition, where it is known.
     pub ready: Option<bool>,
     /// Whether it takes no new pods (cordoned).

@@ -12,6 +12,7 @@ mod notice;
 mod outcome;
 mod plan;
 mod problems;
+mod rebalance;
 mod status;
 mod style;
 
@@ -26,5 +27,6 @@ pub use notice::notice_body;
 pub use outcome::{outcome_text, summary_line};
 pub use plan::{PlanView, plan_text};
 pub use problems::{github, problems_text, verdict};
+pub use rebalance::{ClusterRebalance, RebalanceReport, rebalance_text};
 pub use status::{ClusterStatus, NodeState, NodeStatus, Status, status, status_text};
 pub use style::{STYLES, clean};

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::model::cluster::Policy;
 use crate::model::{ClusterName, Desired, Move};
 
 /// Moves that are committed together.
@@ -16,6 +17,8 @@ pub struct Decision {
     pub record: Vec<u8>,
     /// What tells this decision from every other one.
     pub digest: String,
+    /// The rebalancer's policy that decided; none where a person did.
+    pub policy: Option<Policy>,
 }
 
 /// Whether a decision can be written on top of a state.
@@ -38,7 +41,12 @@ impl Decision {
         digest.update([0]);
         digest.update(&record);
         let digest = digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { cluster, moves, record, digest }
+        Self { cluster, moves, record, digest, policy: None }
+    }
+
+    /// The same, as the rebalancer's.
+    pub fn by(self, policy: Policy) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 
     /// Where its record lies, below the folder of the state. Its parts are hidden from those who read the state.

@@ -30,7 +30,10 @@ pub fn message(decision: &Decision, template: Option<&MessageTemplate>, record: 
         .map(|made| format!("Drover-Move: {} {} -> {}\n", made.node, made.from_shown(), made.to))
         .collect();
     let (digest, cluster) = (&decision.digest, &decision.cluster);
-    Ok(format!("{text}\n\nDrover-Decision: {digest}\nDrover-Cluster: {cluster}\n{moves}Drover-Record: {record}\n"))
+    let policy = decision.policy.map(|policy| format!("Drover-Policy: {policy}\n")).unwrap_or_default();
+    Ok(format!(
+        "{text}\n\nDrover-Decision: {digest}\nDrover-Cluster: {cluster}\n{policy}{moves}Drover-Record: {record}\n"
+    ))
 }
 
 /// The trailers of drover in the last paragraph of a message: their names without `Drover-`, and their values.

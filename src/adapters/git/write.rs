@@ -192,6 +192,21 @@ impl Git {
         found().map_err(|error: git2::Error| failed(format!("cannot read the history of {}", short(head)), &error))
     }
 
+    /// What commits on the way back say and when they were made, the newest first, as far as a decision is looked for.
+    pub fn messages(&self, head: Oid) -> Result<Vec<(String, i64)>, Failure> {
+        let found = || -> Result<Vec<_>, git2::Error> {
+            let mut walk = self.repository.revwalk()?;
+            walk.set_sorting(git2::Sort::TOPOLOGICAL | git2::Sort::TIME)?;
+            walk.push(head)?;
+            let read = |id: Result<Oid, git2::Error>| {
+                let commit = self.repository.find_commit(id?)?;
+                Ok((String::from_utf8_lossy(commit.message_bytes()).into_owned(), commit.time().seconds()))
+            };
+            walk.take(RECENT).map(read).collect()
+        };
+        found().map_err(|error| failed(format!("cannot read the history of {}", short(head)), &error))
+    }
+
     /// The names in a folder of a commit; none where it has no such folder.
     pub fn names(&self, commit: Oid, folder: &Path) -> Vec<String> {
         let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree());

@@ -60,7 +60,12 @@ impl KubeCluster {
         Ok(pods)
     }
 
-    /// All pods that are bound to a node and have not ended.
+    /// The pods that have not ended, bound or not.
+    pub async fn living_pods(&self) -> Result<Vec<PodObject>, Failure> {
+        self.list("pods", "/api/v1/pods?fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed&").await
+    }
+
+    /// All pods.
     pub async fn pods(&self) -> Result<Vec<PodObject>, Failure> {
         self.list("pods", "/api/v1/pods?").await
     }

@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 
 use self::run::{Attempt, Draft, Run};
-use super::state::{Loader, StateSource, is_local};
+use super::state::{Loaded, Loader, StateSource, is_local};
 use crate::adapters::git::{self, Address, Person, SignerFiles, Signers, Target};
 use crate::error::Failure;
 use crate::model::{ClusterName, Desired};
@@ -90,6 +90,7 @@ impl Writer {
         now: Timestamp,
         mut decide: impl FnMut(&Desired) -> Result<Decision, String>,
     ) -> Result<Result<Prepared, Written>, Failure> {
+        let mut decide = |base: &Loaded| decide(&base.desired);
         let (mut run, target) = self.begin(now)?;
         let (place, settings, base) = run.place(&target, cluster)?;
         Ok(match run.draft(&target, &place, &settings, &base, &mut decide)? {
@@ -109,6 +110,19 @@ impl Writer {
         cluster: &ClusterName,
         now: Timestamp,
         mut decide: impl FnMut(&Desired) -> Result<Decision, String>,
+    ) -> Result<Written, Failure> {
+        self.write_on(cluster, now, |base| decide(&base.desired))
+    }
+
+    /// The same, where a decision depends on the history of the state too.
+    ///
+    /// # Errors
+    /// As for writing.
+    pub fn write_on(
+        &self,
+        cluster: &ClusterName,
+        now: Timestamp,
+        mut decide: impl FnMut(&Loaded) -> Result<Decision, String>,
     ) -> Result<Written, Failure> {
         let waits = ExponentialBuilder::new().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
         let mut waits = waits.with_max_times(ATTEMPTS - 1).build();

@@ -12,7 +12,7 @@ use crate::engine::refused::RefusalReason;
 use crate::engine::state::{Loaded, Loader, StateSource, folder_in};
 use crate::error::Failure;
 use crate::model::write_back::{ServerForm, WriteMode};
-use crate::model::{ClusterName, Desired, WriteBack};
+use crate::model::{ClusterName, WriteBack};
 use crate::writeback::{Decision, Standing, edits, is_of, message, only_moved, subject};
 
 /// What git servers say of a branch that somebody else was just changing.
@@ -60,7 +60,7 @@ impl Run<'_> {
         &mut self,
         target: &Target,
         cluster: &ClusterName,
-        decide: &mut dyn FnMut(&Desired) -> Result<Decision, String>,
+        decide: &mut dyn FnMut(&Loaded) -> Result<Decision, String>,
     ) -> Result<Attempt, Failure> {
         let (place, settings, base) = self.place(target, cluster)?;
         let prepared = match self.draft(target, &place, &settings, &base, decide)? {
@@ -179,10 +179,10 @@ impl Run<'_> {
         place: &Place,
         settings: &Settings,
         base: &Loaded,
-        decide: &mut dyn FnMut(&Desired) -> Result<Decision, String>,
+        decide: &mut dyn FnMut(&Loaded) -> Result<Decision, String>,
     ) -> Result<Draft, Failure> {
         let dropped = |reason| Ok(Draft::Written(Written::Dropped { reason }));
-        let decision = match decide(&base.desired) {
+        let decision = match decide(base) {
             Ok(decision) => decision,
             Err(reason) => return dropped(reason),
         };
