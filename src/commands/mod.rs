@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
 mod apply;
+mod backtest;
 mod common;
 mod completions;
 mod diff;
@@ -79,6 +80,7 @@ enum Command {
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Backtest(backtest::BacktestArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -106,6 +108,7 @@ impl Cli {
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
+            Command::Backtest(args) => backtest::run(&args, ui),
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),
         }

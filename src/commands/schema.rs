@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
-use crate::report::{DaemonStatus, Explanation, MoveReport, Status};
+use crate::report::{BacktestReport, DaemonStatus, Explanation, MoveReport, Status};
 use crate::ui::Ui;
 
 /// Write the JSON Schemas of the state files and of drover's own JSON
@@ -31,7 +31,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 14] {
+fn all() -> [(&'static str, Schema); 15] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -47,6 +47,7 @@ fn all() -> [(&'static str, Schema); 14] {
         ("explain", of::<Vec<Explanation>>()),
         ("notice", of::<Notice>()),
         ("move", of::<MoveReport>()),
+        ("backtest", of::<BacktestReport>()),
     ]
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod backtest;
 mod daemon;
 mod edits;
 mod examples;
