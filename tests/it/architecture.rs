@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
+    ("rebalance", &["model"]),
     ("writeback", &["model", "manifest"]),
     ("adapters", &["model", "manifest", "plan"]),
     ("engine", &["model", "manifest", "plan", "writeback", "adapters"]),
