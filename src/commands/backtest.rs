@@ -21,13 +21,10 @@ use crate::ui::Ui;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Files (CSV; the columns may stand in any order and among others):
-  --jobs    submit_s,duration_s,gpus,group    seconds from the begin of the trace; jobs without GPUs are passed over
+  --jobs    submit_s,duration_s,gpus,group    seconds from its begin; jobs without GPUs are left out
   --groups  group,nodes,gpus_per_node         the machines that each group begins with
 
-What is simulated: a machine serves the queue of the group whose label it carries. Relabelling takes no time, and running
-jobs stay to their end. A job of at most one machine's GPUs goes to the fullest machine of its group that has room; a
-larger one takes as many wholly idle machines as it needs. Nothing is preempted, nothing fails. Policies see labels,
-requests, queues and ages, but neither how long a job will run nor what comes.
+What is simulated: a machine serves the queue of the group whose label it carries. Relabelling takes no time, and running jobs stay to their end. A job of at most one machine's GPUs goes to the fullest machine of its group that has room; a larger one takes as many wholly idle machines as it needs. Nothing is preempted, nothing fails. Policies see labels, requests, queues and ages, but neither how long a job will run nor what comes.
 
 Examples:
   drover backtest --jobs jobs.csv --groups groups.csv

@@ -87,7 +87,7 @@ fn backfill_lets_younger_jobs_start_first() {
 fn only_the_policies_asked_for_are_replayed() {
     for more in [&["--policy", "static,demand"][..], &["--policy", "demand", "--policy", "static"]] {
         let report = short(&[more, &["--format", "json"]].concat()).expect(0).json();
-        assert_eq!(report["policies"].as_object().expect("policies").keys().collect::<Vec<_>>(), ["demand", "static"]);
+        assert_eq!(report["policies"].as_object().expect("policies").keys().collect::<Vec<_>>(), ["static", "demand"]);
         assert_eq!(report["gaps"], serde_json::json!({}));
     }
 }
