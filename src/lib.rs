@@ -7,6 +7,7 @@
 //!   ├─ manifest   YAML text to model and back, problems with line and column, schemas
 //!   ├─ plan       desired against observed: changes, guards; pure, nothing rendered
 //!   ├─ rebalance  a recorded input to a decision, pure
+//!   ├─ backtest   a job trace replayed under policies, pure
 //!   └─ writeback  a decision to edits of the state and the words of a commit
 //!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
 //!             └─ engine     one pass: load, observe, plan, guard, apply
@@ -19,6 +20,7 @@
 //! ARCHITECTURE.md tells the reasons.
 
 pub mod adapters;
+pub mod backtest;
 pub mod commands;
 pub mod daemon;
 pub mod engine;

@@ -97,9 +97,36 @@ impl Ui {
         Ok(answer.trim() == "yes")
     }
 
+    /// Shows how a number of steps is being worked through; `noun` is what they are.
+    pub fn steps(&self, noun: &'static str, number: usize) -> Steps {
+        let bar = if io::stderr().is_terminal() { ProgressBar::new(number as u64) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta}") {
+            bar.set_style(style);
+        }
+        bar.set_message(noun);
+        bar.tick();
+        Steps(bar)
+    }
+
     /// Shows how the nodes of a plan are being worked through.
     pub fn progress(&self, plan: &Plan) -> Bars {
         Bars::new(plan, io::stderr().is_terminal())
+    }
+}
+
+/// A bar of steps on a terminal; nothing elsewhere.
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    /// One step is done.
+    pub fn step(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

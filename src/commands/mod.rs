@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
 mod apply;
+mod backtest;
 mod common;
 mod completions;
 mod diff;
@@ -81,6 +82,7 @@ enum Command {
     Move(move_node::MoveArgs),
     Rebalance(rebalance::RebalanceArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Backtest(backtest::BacktestArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -109,6 +111,7 @@ impl Cli {
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
+            Command::Backtest(args) => backtest::run(&args, ui),
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),
         }

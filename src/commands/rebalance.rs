@@ -131,16 +131,14 @@ fn of_cluster(
 fn replay(file: &std::path::Path, now: Timestamp) -> Result<RebalanceReport, Failure> {
     let shown = file.display();
     let text = files::read_regular(file)?;
-    let record: Record = serde_json::from_slice(&text).map_err(|error| {
-        Failure::caused(format!("{shown} is no record of a decision"), &error)
+    let record = Record::parse(&text).map_err(|error| {
+        Failure::new(format!("{shown}: {error}"))
             .hint("records lie below .drover/decisions in the state; --record writes one")
     })?;
-    let again = Record::of(record.input);
-    if again.decision != record.decision {
-        return Err(Failure::new(format!("the decision in {shown} does not follow from the input in it"))
-            .hint("it was changed by hand, or made by another version of drover"));
-    }
+    record.replay().map_err(|error| {
+        Failure::new(format!("{shown}: {error}")).hint("it was changed by hand, or made by another version of drover")
+    })?;
     let mut report = RebalanceReport::new(now);
-    report.clusters.push(ClusterRebalance::of(again.decision, Vec::new(), None::<Written>));
+    report.clusters.push(ClusterRebalance::of(record.decision, Vec::new(), None::<Written>));
     Ok(report)
 }

@@ -14,7 +14,7 @@ use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
 use crate::rebalance::Record;
-use crate::report::{DaemonStatus, Explanation, MoveReport, RebalanceReport, Status};
+use crate::report::{BacktestReport, DaemonStatus, Explanation, MoveReport, RebalanceReport, Status};
 use crate::ui::Ui;
 
 /// Write the JSON Schemas of the state files and of drover's own JSON
@@ -32,7 +32,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 16] {
+fn all() -> [(&'static str, Schema); 17] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -50,6 +50,7 @@ fn all() -> [(&'static str, Schema); 16] {
         ("move", of::<MoveReport>()),
         ("rebalance", of::<RebalanceReport>()),
         ("rebalance-record", of::<Record>()),
+        ("backtest", of::<BacktestReport>()),
     ]
 }
 

@@ -49,7 +49,8 @@ pub fn decide(state: &Loaded, name: &ClusterName, sight: &Sight, now: Timestamp)
     if cluster.spec.rebalance.is_none() {
         input.rules.policy = Policy::Off;
     }
-    Ok(Record::of(input))
+    let decision = crate::rebalance::decide(&input);
+    Ok(Record::new(input, decision))
 }
 
 /// Decides for a cluster and commits the moves, if there are any. Where somebody else is faster it decides again, on what
@@ -103,8 +104,7 @@ pub fn to_write(name: &ClusterName, record: &Record) -> Result<Option<Decision>,
     if moves.is_empty() {
         return Ok(None);
     }
-    let text = serde_json::to_string(record).map_err(|error| error.to_string())? + "\n";
-    Ok(Some(Decision::new(name.clone(), moves, text.into_bytes()).by(record.decision.policy)))
+    Ok(Some(Decision::new(name.clone(), moves, record.to_bytes()).by(record.decision.policy)))
 }
 
 /// Why a machine moves and what that costs, in one sentence.

@@ -17,5 +17,5 @@ mod world;
 
 pub use decision::{Cost, DECISION_VERSION, Decision, Effective, Move, Need, Purpose, Rejected, Why, decide};
 pub use input::{Bar, Barred, Class, Group, INPUT_VERSION, Input, LastMove, Node, PastMove, Running, Shape, Waiting};
-pub use record::{RECORD_VERSION, Record};
+pub use record::{RECORD_VERSION, Record, RecordError, version_of};
 pub use rules::{Rules, Weights};

@@ -2,6 +2,8 @@
 //!
 //! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
 
+mod backtest;
+mod backtest_html;
 mod daemon;
 mod explain;
 mod group;
@@ -16,6 +18,8 @@ mod rebalance;
 mod status;
 mod style;
 
+pub use backtest::{BacktestReport, backtest_text};
+pub use backtest_html::backtest_html;
 pub use daemon::{
     Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
 };

@@ -5,18 +5,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
+    ("rebalance", &["model"]),
+    ("backtest", &["model", "rebalance"]),
     ("writeback", &["model", "manifest"]),
     ("adapters", &["model", "manifest", "plan"]),
-    ("engine", &["model", "manifest", "plan", "writeback", "adapters"]),
-    ("report", &["model", "manifest", "plan", "writeback", "engine"]),
-    ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
+    ("engine", &["model", "manifest", "plan", "rebalance", "writeback", "adapters"]),
+    ("report", &["model", "manifest", "plan", "rebalance", "backtest", "writeback", "engine"]),
+    ("daemon", &["model", "manifest", "plan", "rebalance", "adapters", "engine", "report"]),
     ("ui", &["plan", "engine", "report"]),
     ("web", &["model", "adapters", "engine", "report", "daemon"]),
-    ("commands", &["model", "manifest", "plan", "writeback", "adapters", "engine", "report", "ui", "daemon", "web"]),
+    (
+        "commands",
+        &[
+            "model",
+            "manifest",
+            "plan",
+            "rebalance",
+            "backtest",
+            "writeback",
+            "adapters",
+            "engine",
+            "report",
+            "ui",
+            "daemon",
+            "web",
+        ],
+    ),
     ("error", &[]),
 ];
 
@@ -69,7 +87,7 @@ fn data_flows_one_way() {
 
 #[test]
 fn the_core_knows_no_runtime_and_no_cluster() {
-    for room in ["model", "manifest", "plan", "writeback"] {
+    for room in ["model", "manifest", "plan", "rebalance", "backtest", "writeback"] {
         for path in sources(&source_folder().join(room)) {
             let code = code_of(&path);
             for foreign in ["kube::", "tokio::", "k8s_openapi", "git2::", "std::fs", "std::env", "Timestamp::now"] {

@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod backtest;
 mod daemon;
 mod edits;
 mod examples;
@@ -23,5 +24,6 @@ mod live;
 mod notices;
 mod outputs;
 mod readme;
+mod rebalance;
 mod schemas;
 mod support;

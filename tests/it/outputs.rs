@@ -21,7 +21,9 @@ fn help_is_good_enough_to_need_no_manual() {
         "explain",
         "import",
         "move",
+        "rebalance",
         "snapshot",
+        "backtest",
         "schema",
         "completions",
     ] {

@@ -74,14 +74,14 @@ fn an_allowance_in_the_state_lifts_its_guard_until_it_expires() {
 #[test]
 fn a_pod_that_came_after_the_plan_keeps_its_node_too() {
     let plane = shared();
-    plane.create_nodes([NodeSpec::new("late-1").label("org", "late-ads")]);
+    plane.create_nodes([NodeSpec::new("late-guard-1").label("org", "late-ads")]);
     let state = state_of(plane);
-    state.node("prod", "late-1", "{}");
+    state.node("prod", "late-guard-1", "{}");
     state.drover(&["plan", "--out", "plan.json"]).expect(0);
-    plane.create_pods([PodSpec::on_node("late-pod", "late-1").selecting("org", "late-ads")]);
+    plane.create_pods([PodSpec::on_node("late-pod", "late-guard-1").selecting("org", "late-ads")]);
     let ran = state.drover(&["apply", "plan.json", "--yes"]).expect(3);
-    assert!(ran.out.contains("default/late-pod on late-1"), "{}", ran.out);
-    assert_eq!(labels(plane, "late-1"), "org=late-ads");
+    assert!(ran.out.contains("default/late-pod on late-guard-1"), "{}", ran.out);
+    assert_eq!(labels(plane, "late-guard-1"), "org=late-ads");
 }
 
 #[test]
@@ -167,16 +167,16 @@ fn a_group_keeps_what_it_is_guaranteed() {
 #[test]
 fn a_state_that_lost_all_its_nodes_is_refused() {
     let plane = shared();
-    plane.create_nodes([NodeSpec::new("gone-1")]);
+    plane.create_nodes([NodeSpec::new("emptied-1")]);
     let state = state_of(plane);
-    state.node("prod", "gone-1", "{workloads: [train]}");
+    state.node("prod", "emptied-1", "{workloads: [train]}");
     state.drover(&["apply", "--yes"]).expect(0);
     std::fs::remove_dir_all(state.path("state/nodes")).expect("the documents go");
 
-    let plan = refused(&state, plane, &["gone-1"]);
+    let plan = refused(&state, plane, &["emptied-1"]);
     let found = refusals(&plan["clusters"][0]);
     let said = "empty-state: state has no node of this cluster any more, yet drover manages ";
     assert!(found.len() == 1 && found[0].starts_with(said), "{found:?}");
     state.drover(&["apply", "--yes", "--allow", "empty-state"]).expect(0);
-    assert_eq!(labels(plane, "gone-1"), "train=true", "nobody manages it any more, and it stays as it was");
+    assert_eq!(labels(plane, "emptied-1"), "train=true", "nobody manages it any more, and it stays as it was");
 }

@@ -1,0 +1,5 @@
+//! The rebalancer, from load to commit.
+
+mod commits;
+mod decisions;
+mod support;
