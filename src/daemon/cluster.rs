@@ -74,8 +74,14 @@ impl Cluster {
         let settings = &self.daemon.settings;
         let mut lease =
             Lease::new(&settings.lease_namespace, self.connected.fence.clone(), LeaseTimes::of(settings.lease));
-        let following =
-            async { tokio::join!(self.watch_nodes(kube), self.watch_pods(kube), self.keep_tenure(kube, &mut lease)) };
+        let following = async {
+            tokio::join!(
+                self.watch_nodes(kube),
+                self.watch_pods(kube),
+                self.keep_tenure(kube, &mut lease),
+                self.rebalance()
+            )
+        };
         // The reconciler ends by itself, so that no write is cut off; the Lease is renewed until then.
         tokio::select! {
             () = self.reconcile(memory, Some(kube)) => {}

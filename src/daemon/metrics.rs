@@ -51,6 +51,9 @@ pub struct Metrics {
     lost: Family<OfKind, Counter>,
     events_failed: Family<OfCluster, Counter>,
     syncs: Family<OfResult, Counter>,
+    passes: Family<OfKind, Counter>,
+    moves: Family<OfCluster, Counter>,
+    waiting: Family<OfKind, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -70,6 +73,9 @@ impl Metrics {
             lost: Family::default(),
             events_failed: Family::default(),
             syncs: Family::default(),
+            passes: Family::default(),
+            moves: Family::default(),
+            waiting: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("label_changes", "Label changes by what became of them", metrics.changes.clone());
@@ -83,7 +89,22 @@ impl Metrics {
         registry.register("watch_failures", "Watches that failed, by resource", metrics.lost.clone());
         registry.register("events_failed", "Events on nodes that could not be written", metrics.events_failed.clone());
         registry.register("syncs", "Looks at the source of the state", metrics.syncs.clone());
+        registry.register("rebalance_passes", "Passes of the rebalancer by what they came to", metrics.passes.clone());
+        registry.register("moves", "Machines that the rebalancer moved", metrics.moves.clone());
+        registry.register("waiting", "Work that waits, for resources or for something else", metrics.waiting.clone());
         metrics
+    }
+
+    /// A pass of the rebalancer came to this.
+    pub(super) fn rebalanced(&self, cluster: &str, result: &'static str, moves: usize) {
+        self.passes.get_or_create(&kind_of(cluster, result)).inc();
+        self.moves.get_or_create(&OfCluster { cluster: cluster.to_owned() }).inc_by(moves as u64);
+    }
+
+    /// So much work waits.
+    pub(super) fn waits(&self, cluster: &str, resources: usize, otherwise: usize) {
+        self.waiting.get_or_create(&kind_of(cluster, "resources")).set(resources as i64);
+        self.waiting.get_or_create(&kind_of(cluster, "otherwise")).set(otherwise as i64);
     }
 
     pub(super) fn applied(&self, cluster: &str, written: usize, stale: usize, failed: usize, took: SignedDuration) {

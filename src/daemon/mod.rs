@@ -15,6 +15,7 @@ mod follow;
 mod metrics;
 pub mod notices;
 mod observe;
+mod rebalance;
 mod reconcile;
 mod store;
 mod telling;

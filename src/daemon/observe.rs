@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -26,17 +27,29 @@ impl Cluster {
                 self.moved(&moves);
             },
             |_| {},
+            &Notify::new(),
         )
         .await;
     }
 
-    /// Follows the cluster's pods, which only the guard `running-pods` asks for.
+    /// Follows the cluster's pods, for the guard `running-pods` and for the rebalancer.
     pub(super) async fn watch_pods(&self, kube: &KubeCluster) {
-        self.watch::<PodObject>(kube, |seen| self.store.pods(seen), |failure| self.store.pods_failed(failure.clone()))
-            .await;
+        self.watch::<PodObject>(
+            kube,
+            |seen| self.store.pods(seen),
+            |failure| self.store.pods_failed(failure.clone()),
+            &self.store.list_pods,
+        )
+        .await;
     }
 
-    async fn watch<T: Watched>(&self, kube: &KubeCluster, tell: impl Fn(Seen<T>), failed: impl Fn(&Failure)) {
+    async fn watch<T: Watched>(
+        &self,
+        kube: &KubeCluster,
+        tell: impl Fn(Seen<T>),
+        failed: impl Fn(&Failure),
+        list: &Notify,
+    ) {
         let (metrics, settings) = (&self.daemon.metrics, &self.daemon.settings);
         let mut backoff = Backoff::new();
         loop {
@@ -58,6 +71,7 @@ impl Cluster {
                 let lost = tokio::select! {
                     lost = follow => lost,
                     () = &mut resync => break,
+                    () = list.notified() => break,
                 };
                 if heard || begun.elapsed() >= STEADY {
                     backoff.went_well();

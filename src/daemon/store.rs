@@ -1,6 +1,7 @@
 //! What the watches have shown of a cluster.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use crate::adapters::kube::Seen;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::engine::apply::StaleLabel;
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod};
+use crate::model::{ObservedCluster, ObservedPod, PodWork};
 use crate::plan::Change;
 
 /// A cluster as it was last seen, kept up to date by its watches.
@@ -19,6 +20,10 @@ pub(super) struct Store {
     live: Mutex<Live>,
     /// Told whenever a plan could be another one than before.
     pub(super) changed: Notify,
+    /// Whether the rebalancer asks for all pods.
+    keeps_work: AtomicBool,
+    /// Told when the pods must be listed anew.
+    pub(super) list_pods: Notify,
 }
 
 /// What is known of a cluster.
@@ -31,6 +36,8 @@ pub(super) struct Live {
     pub(super) last_seen: Option<Timestamp>,
     /// Its pods by namespace and name.
     pods: HashMap<(String, String), ObservedPod>,
+    /// Its pods as work, where the rebalancer asks for them and they were listed since.
+    work: Option<HashMap<(String, String), PodWork>>,
     /// Why the pods are not known now.
     pods_failure: Option<Failure>,
     /// Whether pods hold changes of nodes back.
@@ -45,6 +52,7 @@ impl Default for Live {
             touched: HashSet::new(),
             last_seen: None,
             pods: HashMap::new(),
+            work: None,
             pods_failure,
             pods_hold_back: false,
         }
@@ -59,7 +67,27 @@ impl Live {
     }
 }
 
+impl Live {
+    /// The pods that run or wait, as far as pods are known.
+    pub(super) fn work(&self) -> Result<Vec<PodWork>, Failure> {
+        self.pods_failure.clone().map_or(Ok(()), Err)?;
+        let work = self.work.as_ref().ok_or_else(|| Failure::new("the pods were not listed yet"))?;
+        Ok(work.values().cloned().collect())
+    }
+}
+
 impl Store {
+    /// Keeps all pods, or only those that a plan asks for.
+    pub(super) fn keep_work(&self, keep: bool) {
+        if self.keeps_work.swap(keep, Ordering::Relaxed) == keep {
+            return;
+        }
+        match keep {
+            true => self.list_pods.notify_one(),
+            false => self.live().work = None,
+        }
+    }
+
     /// What is known now.
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
         // Every change below is complete before anything can panic.
@@ -132,10 +160,20 @@ impl Store {
         }
         match seen {
             Seen::All(pods) => {
+                live.work = self
+                    .keeps_work
+                    .load(Ordering::Relaxed)
+                    .then(|| pods.iter().filter_map(|pod| Some((key(pod), pod.clone().work()?))).collect());
                 live.pods = pods.into_iter().filter_map(|pod| Some((key(&pod), bound(pod)?))).collect();
             }
             Seen::Changed(pod) => {
                 let key = key(&pod);
+                if let Some(work) = &mut live.work {
+                    match pod.clone().work() {
+                        Some(pod) => work.insert(key.clone(), pod),
+                        None => work.remove(&key),
+                    };
+                }
                 match bound(pod) {
                     Some(pod) => live.pods.insert(key, pod),
                     None => live.pods.remove(&key),
@@ -143,6 +181,7 @@ impl Store {
             }
             Seen::Gone(pod) => {
                 live.pods.remove(&key(&pod));
+                live.work.as_mut().and_then(|work| work.remove(&key(&pod)));
             }
             Seen::Opened | Seen::Alive => return,
         }

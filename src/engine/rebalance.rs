@@ -1,14 +1,17 @@
 //! One pass of the rebalancer over one cluster: what was seen and what the state says become an input, the input a
 //! decision, the decision a commit.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::{Loaded, Writer, Written, past};
 use crate::error::Failure;
 use crate::model::cluster::{Connection, Policy};
 use crate::model::work::{Wait, why_it_waits};
-use crate::model::{ClusterName, Mode, Move, ObservedCluster, PodWork};
-use crate::rebalance::load::{self, Scene};
+use crate::model::{ClusterName, Desired, Guard, Mode, Move, ObservedCluster, PodWork};
+use crate::plan;
+use crate::rebalance::load::{self, Past, Scene};
 use crate::rebalance::{Need, Purpose, Record};
 use crate::writeback::Decision;
 
@@ -32,23 +35,38 @@ pub struct Rebalanced {
     pub written: Option<Written>,
 }
 
-/// Decides for a cluster as a state has it.
+/// Decides for a cluster as a state and its history have it.
 ///
 /// # Errors
 /// Where the state does not know the cluster as it was seen, or its history cannot be read.
 pub fn decide(state: &Loaded, name: &ClusterName, sight: &Sight, now: Timestamp) -> Result<Record, Failure> {
-    let Some(cluster) = state.desired.clusters.get(name) else {
+    decide_with(&state.desired, &past(state, name)?, name, sight, now)
+}
+
+/// Decides for a cluster, where the past is known.
+///
+/// # Errors
+/// Where the state does not know the cluster as it was seen.
+pub fn decide_with(
+    desired: &Desired,
+    past: &Past,
+    name: &ClusterName,
+    sight: &Sight,
+    now: Timestamp,
+) -> Result<Record, Failure> {
+    let Some(cluster) = desired.clusters.get(name) else {
         return Err(Failure::new(format!("the state has no cluster {name}")));
     };
     if cluster.spec.connection != sight.connection {
         return Err(Failure::new(format!("the state reaches cluster {name} in another way by now")));
     }
-    let past = past(state, name)?;
-    let (desired, live, pods) = (&*state.desired, &sight.nodes, &*sight.pods);
-    let mut input = load::input(Scene { name, cluster, desired, live, pods, past: &past, now });
+    let (live, pods) = (&sight.nodes, &*sight.pods);
+    let mut input = load::input(Scene { name, cluster, desired, live, pods, past, now });
     if cluster.spec.rebalance.is_none() {
         input.rules.policy = Policy::Off;
     }
+    // A machine with pods that select its group would run into the guard, and hold back the whole cluster.
+    input.rules.idle_only |= plan::allowed(Guard::RunningPods, cluster, &BTreeSet::new(), now).is_none();
     let decision = crate::rebalance::decide(&input);
     Ok(Record::new(input, decision))
 }
@@ -177,6 +195,8 @@ pub struct Stuck {
     pub group: String,
     /// What the scheduler says.
     pub says: String,
+    /// How long it has waited, in seconds.
+    pub waited: i64,
 }
 
 /// The work that waits for something other than a machine.
@@ -194,7 +214,7 @@ pub fn stuck(record: &Record, pods: &[PodWork]) -> Vec<Stuck> {
         let mut says = pods.iter().filter(is_of).filter_map(|pod| pod.says.as_deref());
         let says = says.find(|says| why_it_waits(says) != Wait::Resources)?;
         let group = input.groups[work.group as usize].name.to_string();
-        Some(Stuck { work: work.name.to_string(), group, says: says.to_owned() })
+        Some(Stuck { work: work.name.to_string(), group, says: says.to_owned(), waited: input.time - work.since })
     });
     stuck.collect()
 }

@@ -187,8 +187,8 @@ pub struct Rebalance {
     /// The most moves of any 24 hours (default: no limit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub daily_moves: Option<Count>,
-    /// Only machines on which no pod of a group runs may move (default: machines whose pods leave room may move too; pods
-    /// stay where they run).
+    /// Only machines on which no pod of a group runs may move (default: where the guard `running-pods` is lifted, machines
+    /// whose pods leave room may move too; pods stay where they run).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub idle_only: bool,
     /// In which order the scheduler starts the waiting pods of a group (default `any`).

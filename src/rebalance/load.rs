@@ -74,14 +74,15 @@ pub fn input(scene: Scene<'_>) -> Input {
     let mut running: BTreeMap<(u32, Option<u32>, u32, i64), u32> = BTreeMap::new();
     let mut waiting = Queue::default();
     for pod in scene.pods {
-        let group = groups.of_pod(pod).filter(|_| counts(&pod.namespace) && !pod.of_daemon_set);
+        let group = groups.of_pod(pod).filter(|_| !pod.of_daemon_set);
         match (&pod.node, group) {
             (Some(node), group) => {
                 let Some(node) = indices.get(node.as_str()) else { continue };
                 *running.entry((*node, group, shapes.index(pod), pod.since.as_second())).or_default() += 1;
             }
-            (None, Some(group)) => waiting.add(pod, group, shapes.index(pod)),
-            (None, None) => {}
+            // What runs counts wherever it comes from: it holds its machine.
+            (None, Some(group)) if counts(&pod.namespace) => waiting.add(pod, group, shapes.index(pod)),
+            (None, _) => {}
         }
     }
     let running =

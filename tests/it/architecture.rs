@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("adapters", &["model", "manifest", "plan"]),
     ("engine", &["model", "manifest", "plan", "rebalance", "writeback", "adapters"]),
     ("report", &["model", "manifest", "plan", "rebalance", "backtest", "writeback", "engine"]),
-    ("daemon", &["model", "manifest", "plan", "rebalance", "adapters", "engine", "report"]),
+    ("daemon", &["model", "manifest", "plan", "rebalance", "writeback", "adapters", "engine", "report"]),
     ("ui", &["plan", "engine", "report"]),
     ("web", &["model", "adapters", "engine", "report", "daemon"]),
     (

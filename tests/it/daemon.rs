@@ -10,6 +10,7 @@ mod healing;
 mod kills;
 mod manners;
 mod outage;
+mod rebalancing;
 mod remote;
 mod replicas;
 mod settings;

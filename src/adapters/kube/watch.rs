@@ -68,11 +68,10 @@ impl Watched for NodeObject {
     }
 }
 
-/// Pods that are bound to a node and have not ended; one that ends is seen as gone.
+/// Pods that run or wait; one that ends is seen as gone.
 impl Watched for PodObject {
     const WHAT: &'static str = "pods";
-    const PATH: &'static str =
-        "/api/v1/pods?fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed%2Cspec.nodeName%21%3D&";
+    const PATH: &'static str = "/api/v1/pods?fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed&";
 
     fn metadata(&self) -> &Metadata {
         &self.metadata

@@ -73,16 +73,20 @@ fn the_bounds_hold() {
 }
 
 #[test]
-fn only_idle_machines_move_where_that_is_asked_for() {
-    let with = |rebalance: &str| {
+fn machines_with_pods_move_only_where_the_guard_is_lifted() {
+    let with = |rebalance: &str, lifted: bool| {
         let mut fleet = Fleet::new(rebalance);
+        if lifted {
+            let allow = "spec:\n  allow: [{guard: running-pods, until: 2999-01-01, owner: ops, reason: pods stay}]\n";
+            fleet.state.edit("state/clusters/prod.yaml", "spec:\n", allow);
+        }
         for node in ["a1", "a2", "a3"] {
             fleet.running(&format!("on-{node}"), node, "ads", 0);
         }
         fleet.waiting("train", "web", "", SHORT).commit();
         fleet.moves().len()
     };
-    assert_eq!((with("{}"), with("{idleOnly: true}")), (1, 0));
+    assert_eq!((with("{}", false), with("{}", true), with("{idleOnly: true}", true)), (0, 1, 0));
 }
 
 #[test]
