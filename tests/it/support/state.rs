@@ -94,7 +94,7 @@ impl State {
             self.write(".gitignore", ".cache/\n");
         }
         self.git(&["add", "--all"]);
-        self.git(&["commit", "--quiet", "--message", message]);
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
         self.git(&["rev-parse", "HEAD"])
     }
 
