@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
 mod apply;
+mod audit;
 mod common;
 mod completions;
 mod diff;
@@ -76,6 +77,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
+    Audit(audit::AuditArgs),
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
     Snapshot(snapshot::SnapshotArgs),
@@ -103,6 +105,7 @@ impl Cli {
             Command::Run(args) => run::run(&args, ui, now).await,
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
+            Command::Audit(args) => audit::run(&args, ui, now),
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,

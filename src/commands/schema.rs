@@ -9,10 +9,12 @@ use super::run::Config;
 use super::validate::Validation;
 use crate::adapters::files;
 use crate::engine::ApplyReport;
+use crate::engine::audit::AuditReport;
 use crate::error::Failure;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
+use crate::rebalance::Record;
 use crate::report::{DaemonStatus, Explanation, MoveReport, Status};
 use crate::ui::Ui;
 
@@ -31,7 +33,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 14] {
+fn all() -> [(&'static str, Schema); 16] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -47,6 +49,8 @@ fn all() -> [(&'static str, Schema); 14] {
         ("explain", of::<Vec<Explanation>>()),
         ("notice", of::<Notice>()),
         ("move", of::<MoveReport>()),
+        ("audit", of::<AuditReport>()),
+        ("rebalance-record", of::<Record>()),
     ]
 }
 

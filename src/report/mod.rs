@@ -2,6 +2,7 @@
 //!
 //! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
 
+mod audit;
 mod daemon;
 mod explain;
 mod group;
@@ -15,6 +16,7 @@ mod problems;
 mod status;
 mod style;
 
+pub use audit::audit_text;
 pub use daemon::{
     Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
 };

@@ -12,12 +12,15 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("rebalance", &["model"]),
     ("writeback", &["model", "manifest"]),
     ("adapters", &["model", "manifest", "plan"]),
-    ("engine", &["model", "manifest", "plan", "writeback", "adapters"]),
+    ("engine", &["model", "manifest", "plan", "rebalance", "writeback", "adapters"]),
     ("report", &["model", "manifest", "plan", "writeback", "engine"]),
     ("daemon", &["model", "manifest", "plan", "adapters", "engine", "report"]),
     ("ui", &["plan", "engine", "report"]),
     ("web", &["model", "adapters", "engine", "report", "daemon"]),
-    ("commands", &["model", "manifest", "plan", "writeback", "adapters", "engine", "report", "ui", "daemon", "web"]),
+    (
+        "commands",
+        &["model", "manifest", "plan", "rebalance", "writeback", "adapters", "engine", "report", "ui", "daemon", "web"],
+    ),
     ("error", &[]),
 ];
 

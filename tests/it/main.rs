@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod daemon;
 mod edits;
 mod examples;
