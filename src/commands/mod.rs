@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
 mod apply;
+mod audit;
 mod backtest;
 mod common;
 mod completions;
@@ -78,6 +79,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
+    Audit(audit::AuditArgs),
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
     Rebalance(rebalance::RebalanceArgs),
@@ -107,6 +109,7 @@ impl Cli {
             Command::Run(args) => run::run(&args, ui, now).await,
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
+            Command::Audit(args) => audit::run(&args, ui, now),
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,

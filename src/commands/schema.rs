@@ -9,6 +9,7 @@ use super::run::Config;
 use super::validate::Validation;
 use crate::adapters::files;
 use crate::engine::ApplyReport;
+use crate::engine::audit::AuditReport;
 use crate::error::Failure;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
@@ -32,7 +33,7 @@ pub(super) struct SchemaArgs {
     out: Option<PathBuf>,
 }
 
-fn all() -> [(&'static str, Schema); 17] {
+fn all() -> [(&'static str, Schema); 18] {
     [
         ("state", schema::state()),
         ("fleet", of::<FleetManifest>()),
@@ -48,6 +49,7 @@ fn all() -> [(&'static str, Schema); 17] {
         ("explain", of::<Vec<Explanation>>()),
         ("notice", of::<Notice>()),
         ("move", of::<MoveReport>()),
+        ("audit", of::<AuditReport>()),
         ("rebalance", of::<RebalanceReport>()),
         ("rebalance-record", of::<Record>()),
         ("backtest", of::<BacktestReport>()),

@@ -5,6 +5,7 @@
 
 mod ahead;
 pub mod apply;
+pub mod audit;
 pub mod follow;
 pub mod pass;
 mod past;

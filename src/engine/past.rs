@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 
 use super::Loaded;
+use super::audit::{chronicle, veto_of, vetoes};
 use crate::error::Failure;
 use crate::model::ClusterName;
 use crate::rebalance::load::{Moved, Past};
 
-/// The rebalancer's moves in a cluster, from the trailers of its commits. A folder without history has no past.
+/// The rebalancer's moves in a cluster, from the trailers of its commits, and what people took back. A folder without
+/// history has no past.
 ///
 /// # Errors
 /// Where the history cannot be read.
-pub fn past(state: &Loaded, cluster: &ClusterName) -> Result<Past, Failure> {
+pub fn past(state: &Loaded, cluster: &ClusterName, now: Timestamp) -> Result<Past, Failure> {
     let Some((git, head)) = state.history() else { return Ok(Past::default()) };
     let mut past = Past::default();
     for (message, seconds) in git.messages(head)? {
@@ -19,6 +21,9 @@ pub fn past(state: &Loaded, cluster: &ClusterName) -> Result<Past, Failure> {
         past.moves.extend(moves_of(&message, cluster, at).into_iter().rev());
     }
     past.moves.reverse();
+    let length = veto_of(&state.desired, cluster.as_str());
+    let taken_back = vetoes(git, &chronicle(state)?, cluster, length, now);
+    past.vetoes = taken_back.into_iter().map(|(node, veto)| (node, veto.until)).collect();
     Ok(past)
 }
 

@@ -40,7 +40,7 @@ pub struct Rebalanced {
 /// # Errors
 /// Where the state does not know the cluster as it was seen, or its history cannot be read.
 pub fn decide(state: &Loaded, name: &ClusterName, sight: &Sight, now: Timestamp) -> Result<Record, Failure> {
-    decide_with(&state.desired, &past(state, name)?, name, sight, now)
+    decide_with(&state.desired, &past(state, name, now)?, name, sight, now)
 }
 
 /// Decides for a cluster, where the past is known.

@@ -155,6 +155,15 @@ impl Loaded {
         self.ahead.as_ref()?.answer(name, spec).await
     }
 
+    /// The repository and the newest commit of the state; none where it is not under git, or nothing was ever committed.
+    pub fn committed(&self) -> Option<(&Git, &Revision)> {
+        match &self.origin {
+            StateOrigin::Folder { history: Some(History { git, head, .. }), .. } => Some((git, head)),
+            StateOrigin::Revision { git, at } => Some((git, at)),
+            StateOrigin::Folder { history: None, .. } | StateOrigin::Absent { .. } => None,
+        }
+    }
+
     /// A file that the state names, such as a dump of live objects: a path relative to the root of the state.
     pub fn file(&self, path: &str) -> Result<String, Failure> {
         let bytes = match &self.origin {

@@ -181,6 +181,9 @@ pub struct Rebalance {
     /// For how long a machine does not go back to the group that it came from (default 1h).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Interval>,
+    /// For how long a machine is left alone that a person took back (default 7d).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub veto: Option<Interval>,
     /// The most moves of one pass (default 10).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_moves: Option<Count>,

@@ -2,6 +2,7 @@
 //!
 //! Text carries ANSI styles; whoever prints it strips them where they are not wanted.
 
+mod audit;
 mod backtest;
 mod backtest_html;
 mod daemon;
@@ -18,6 +19,7 @@ mod rebalance;
 mod status;
 mod style;
 
+pub use audit::audit_text;
 pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
 pub use daemon::{

@@ -33,15 +33,21 @@ pub enum Standing {
 impl Decision {
     /// A decision and its digest. The record must tell one pass from another, for example by its time.
     pub fn new(cluster: ClusterName, moves: Vec<Move>, record: Vec<u8>) -> Self {
+        let told = moves.iter().map(|made| [made.node.as_str(), made.from_shown(), made.to.as_str()]);
+        let digest = Self::digest_of(cluster.as_str(), told, &record);
+        Self { cluster, moves, record, digest, policy: None }
+    }
+
+    /// The digest of a decision from what its commit tells: its cluster, its moves (machine, from, to), its record.
+    pub fn digest_of<'m>(cluster: &str, moves: impl Iterator<Item = [&'m str; 3]>, record: &[u8]) -> String {
         let mut digest = Sha256::new();
-        digest.update(cluster.as_str());
-        for made in &moves {
-            digest.update(format!("\0{}\0{}\0{}", made.node, made.from_shown(), made.to));
+        digest.update(cluster);
+        for [node, from, to] in moves {
+            digest.update(format!("\0{node}\0{from}\0{to}"));
         }
         digest.update([0]);
-        digest.update(&record);
-        let digest = digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { cluster, moves, record, digest, policy: None }
+        digest.update(record);
+        digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The same, as the rebalancer's.

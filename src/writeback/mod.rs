@@ -8,4 +8,4 @@ mod message;
 
 pub use decision::{Decision, Standing};
 pub use edits::{FileEdit, edits, only_moved};
-pub use message::{is_of, message, subject, trailers};
+pub use message::{Trailers, is_of, message, reason, subject, told, trailers};

@@ -18,3 +18,5 @@ mod support;
 mod working;
 mod write_back;
 mod writers;
+
+pub(crate) use writers::many;

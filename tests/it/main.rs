@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod backtest;
 mod daemon;
 mod edits;

@@ -19,6 +19,7 @@ fn help_is_good_enough_to_need_no_manual() {
         "apply",
         "status",
         "explain",
+        "audit",
         "import",
         "move",
         "rebalance",

@@ -7,6 +7,7 @@ mod links;
 mod remote;
 mod signature;
 mod trees;
+mod walk;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub use credentials::{Credentials, redacted};
 pub use history::Relation;
 pub use remote::{Fetched, Tips, copy, fetch, forget, tips};
 pub use signature::{Distrust, SignerFiles, SignerTexts, Signers, SigningKey};
+pub use trees::FileChange;
+pub use walk::{Told, Walk};
 pub use write::{Address, Change, Person, Target, Unpushed};
 
 use super::files::{self, Listing, StateFile, is_state_file};

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use git2::{ObjectType, Oid, Repository, Tree, TreeEntry};
 
+use super::LINK;
 use crate::adapters::files::MAX_ENTRIES;
 
 /// The part of a file mode that tells files, links and submodules apart.
@@ -20,6 +21,17 @@ pub(super) struct Touched {
     pub old: Option<Oid>,
     /// What it is.
     pub new: Oid,
+}
+
+/// What a commit did to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// Its path from the root of the repository.
+    pub path: String,
+    /// What it was; none where it is new.
+    pub old: Option<Oid>,
+    /// What it is; none where it is gone.
+    pub new: Option<Oid>,
 }
 
 /// The trees of a repository.
@@ -74,6 +86,33 @@ impl<'r> Trees<'r> {
             });
         }
         Ok(touched)
+    }
+
+    /// The files that are new, gone or differ, in the folders that matter: what they were, and what they are. Links are none.
+    pub(super) fn changed(
+        &mut self,
+        old: Oid,
+        new: Oid,
+        matters: impl Fn(&str) -> bool,
+    ) -> Result<Vec<FileChange>, git2::Error> {
+        let mut changed = Vec::new();
+        let mut folders: Vec<(String, Option<Oid>, Option<Oid>)> = vec![(String::new(), Some(old), Some(new))];
+        while let Some((folder, old, new)) = folders.pop() {
+            let (old, new) = (self.read(old)?, self.read(new)?);
+            differing(old.as_deref(), new.as_deref(), |old, new| {
+                let Some(entry) = new.or(old).filter(|entry| kind(entry) != LINK) else { return };
+                let Ok(name) = entry.name() else { return };
+                let path = format!("{folder}{name}");
+                let (before, after) = (old.map(TreeEntry::id), new.map(TreeEntry::id));
+                match entry.kind() {
+                    _ if !matters(&path) => {}
+                    Some(ObjectType::Blob) => changed.push(FileChange { path, old: before, new: after }),
+                    Some(ObjectType::Tree) => folders.push((path + "/", before, after)),
+                    _ => {}
+                }
+            });
+        }
+        Ok(changed)
     }
 
     /// Whether any file is gone, wherever it was. Not known, and no, where too much differs: a few objects of git can

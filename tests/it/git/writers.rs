@@ -11,7 +11,7 @@ use crate::support::run;
 use crate::support::state::State;
 
 /// A number from the environment; continuous integration takes a smaller one than a thorough run.
-fn many(name: &str, usual: usize) -> usize {
+pub(crate) fn many(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
