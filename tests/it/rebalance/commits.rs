@@ -1,5 +1,7 @@
 //! What is written of a decision.
 
+use serde_json::{Value, json};
+
 use super::support::{Fleet, SHORT};
 
 fn fleet() -> Fleet {
@@ -30,15 +32,39 @@ fn a_commit_changes_one_line_and_says_why() {
 }
 
 #[test]
-fn what_moved_counts_against_the_budget_of_the_day_and_is_moving() {
-    let fleet = fleet();
+fn what_moved_counts_against_the_budget_of_the_day() {
+    let mut fleet = fleet();
+    fleet.waiting("tune", "web", "", SHORT).commit();
     fleet.state.drover(&["rebalance", "--commit"]).expect(0);
     let head = fleet.state.git(&["rev-parse", "HEAD"]);
+    let decision = fleet.decision();
+    assert_eq!((&decision["decision"]["moves"], &decision["decision"]["exhausted"]), (&json!([]), &json!(true)));
     let ran = fleet.state.drover(&["rebalance", "--commit"]).expect(0);
     assert_eq!(fleet.state.git(&["rev-parse", "HEAD"]), head, "the budget is used up: {ran:?}");
-    fleet.state.edit("state/clusters/prod.yaml", "dailyMoves: 1", "dailyMoves: 5");
-    let decision = fleet.decision();
-    assert_eq!(decision["decision"]["exhausted"], serde_json::Value::Null, "{decision}");
+    fleet.state.edit("state/clusters/prod.yaml", "dailyMoves: 1", "dailyMoves: 2");
+    assert_eq!(fleet.decision()["decision"]["moves"][0]["node"], "a2", "the first is on its way");
+}
+
+#[test]
+fn what_a_person_takes_back_is_left_alone_for_a_time() {
+    let fleet = fleet();
+    fleet.state.edit("state/clusters/prod.yaml", "dailyMoves: 1", "dailyMoves: 9");
+    fleet.state.commit("more moves");
+    fleet.state.drover(&["rebalance", "--commit"]).expect(0);
+    fleet.state.git(&["revert", "--no-edit", "HEAD"]);
+    fleet.state.drover(&["rebalance", "--record", "record.json"]).expect(0);
+    let text = std::fs::read_to_string(fleet.state.path("record.json")).expect("a record");
+    let record: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(record["decision"]["moves"][0]["node"], "a2", "{record}");
+    let a1 = record["input"]["nodes"].as_array().expect("nodes").iter().find(|node| node["name"] == "a1");
+    assert_eq!(a1.expect("a node")["barred"]["by"], "vetoed", "{record}");
+    let audit = fleet.state.drover(&["audit", "--verify"]).expect(0);
+    assert!(audit.out.contains("went back to ads"), "{}", audit.out);
+
+    // Its length is the cluster's to say.
+    fleet.state.edit("state/clusters/prod.yaml", "dailyMoves: 9", "dailyMoves: 9, cooldown: 1s, veto: 1s");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(fleet.decision()["decision"]["moves"][0]["node"], "a1");
 }
 
 #[test]
