@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod backtest;
 mod daemon;
+mod decisions;
 mod edits;
 mod examples;
 mod fuzz;

@@ -80,6 +80,8 @@ impl State {
             .env("HOME", self.root())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main"])
+            // Git would tidy up in the background after many commits, and lock what the next one needs.
+            .args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"])
             .args(arguments)
             .output()
             .expect("git runs");
