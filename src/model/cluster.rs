@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::node::Hold;
-use super::number::{Count, Fraction};
-use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
+use super::number::{ByteSize, Count, Fraction};
+use super::path::{Bind, DirectoryMode, HostPath, Owner, StoragePath};
 use super::time::{Deadline, Interval, Schedule, ZoneName};
 use super::{ApiVersion, ClusterName, LabelKey, kind};
 
@@ -130,14 +130,56 @@ pub enum KubeletManager {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Storage {
-    /// Where the distributed file system is mounted or linked to.
+    /// Where pods look for the distributed file system: a path in its mount, or a symbolic link to one.
     pub root: HostPath,
-    /// File-system types that count as distributed.
+    /// The directory inside a mount that the root is a symbolic link to, where it is one; agents make the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<HostPath>,
+    /// File-system types that count as distributed (default: the usual ones, such as nfs4, ceph and fuse.juicefs).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_systems: Vec<String>,
+    /// What may be mounted, as `mount` shows it, such as `10.0.0.5:/k8s`; a `*` at the end stands for any rest. Anything,
+    /// where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// Directories below the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<Directory>,
+    /// The root may lie on the machine's own disk: pods get their volumes from a CSI driver, and only the directories count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+    /// The least free space of the file system, such as `10Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free: Option<ByteSize>,
+    /// Agents also write and remove a file to see that it can be done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_test: bool,
+    /// Who tells whether the storage of a machine is as it must be (default: its agent).
+    #[serde(default, skip_serializing_if = "Verify::is_default")]
+    pub verify: Verify,
+    /// How long a look at the file system may take before it counts as hung (default 10s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_timeout: Option<Interval>,
+    /// How old the last word of an agent may be before nothing is known of its machine (default 15m).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Interval>,
+}
+
+/// Who tells whether the storage of a machine is as it must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The agent on it: labels that attract work are only set on machines whose storage it has verified.
+    #[default]
+    Agent,
+    /// Nobody: there are no agents, and labels are set without looking.
+    None,
+}
+
+impl Verify {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A directory below the storage root.
@@ -149,6 +191,12 @@ pub struct Directory {
     /// Its permission bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<DirectoryMode>,
+    /// Whose it is: the numbers of a user and a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Only machines with one of these platform roles need it; all do, where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<LabelKey>,
 }
 
 /// How machines move between groups by load.

@@ -14,6 +14,7 @@ pub mod observed;
 pub mod origin;
 pub mod path;
 pub mod selector;
+pub mod storage;
 pub mod template;
 pub mod text;
 pub mod time;

@@ -1,0 +1,230 @@
+//! The storage of one machine: what it must be, as drover asks the machine's agent, and what the agent saw.
+//!
+//! The two are the `spec` and the `status` of a NodeStorage object, one for each machine and named like it. drover writes
+//! the first, the agent the second.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::path::{DirectoryMode, HostPath, Owner, StoragePath};
+
+/// The kind of the custom resource.
+pub const KIND: &str = "NodeStorage";
+/// The name of the custom resource in addresses.
+pub const PLURAL: &str = "nodestorages";
+/// The type of the Node condition that the agent sets.
+pub const CONDITION: &str = "StorageReady";
+
+/// File-system types that count as distributed where a Cluster names none.
+pub const DISTRIBUTED: [&str; 12] = [
+    "nfs",
+    "nfs4",
+    "ceph",
+    "fuse.ceph",
+    "fuse.ceph-fuse",
+    "fuse.glusterfs",
+    "fuse.juicefs",
+    "lustre",
+    "beegfs",
+    "gpfs",
+    "fuse.alluxio-fuse",
+    "fuse.curvefs",
+];
+
+/// What the storage of a machine must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageWanted {
+    /// Where pods look for it.
+    pub root: HostPath,
+    /// The directory inside a mount that the root is a symbolic link to; none where the root lies in the mount itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<HostPath>,
+    /// The root may lie on a local disk: the machine serves the file system itself, or volumes come from elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+    /// The file-system types that count.
+    pub file_systems: Vec<String>,
+    /// What may be mounted, as `mount` shows it; a `*` at the end stands for any rest. Anything, where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Directories below the root, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub directories: BTreeMap<StoragePath, WantedDirectory>,
+    /// The kubelet must see the same mount in its own mount namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kubelet: bool,
+    /// The least free space, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free_bytes: Option<u64>,
+    /// Whether a file is written and removed to see that it can be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_test: bool,
+    /// How long a look at the file system may take, in seconds.
+    pub timeout_seconds: u32,
+}
+
+/// A directory that a machine must have below the root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedDirectory {
+    /// Its permission bits; as it is created, where none are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DirectoryMode>,
+    /// Whose it is; as it is created, where nobody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+/// What an agent saw of the storage of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageReport {
+    /// The generation of the spec that was looked at.
+    pub observed_generation: i64,
+    /// When, in UTC by the machine's clock.
+    #[schemars(with = "String")]
+    pub checked: Timestamp,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Why, in one word.
+    pub reason: StorageReason,
+    /// Why, for a person.
+    pub message: String,
+    /// Tells one start of the machine from another.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
+    /// The version of the agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    /// The mount that the root lies on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<MountFact>,
+    /// What the kubelet sees there.
+    #[serde(default)]
+    pub kubelet: KubeletView,
+    /// Free space, in bytes, in steps of a hundredth of the whole, so that use alone makes no new report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+    /// The whole space, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Directories that are not as asked for, with what is wrong.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub directories: BTreeMap<String, String>,
+}
+
+/// What the facts of a machine come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// The storage is as asked for.
+    Verified,
+    /// It is not.
+    Failed,
+    /// It could not be looked at.
+    Unknown,
+}
+
+/// Why a verdict is what it is: the reason of the Node condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum StorageReason {
+    /// Everything is as asked for.
+    StorageVerified,
+    /// Nothing is at the root.
+    RootMissing,
+    /// The root lies on the machine's own disk.
+    NotMounted,
+    /// The root lies on a file system of another type.
+    WrongFileSystem,
+    /// Something else is mounted there.
+    WrongSource,
+    /// The root is no link, or one to somewhere else.
+    WrongLink,
+    /// The mount is read-only, or the write test failed.
+    NotWritable,
+    /// Less space is free than asked for, or none.
+    NoSpace,
+    /// A directory is missing and cannot be made.
+    DirectoryMissing,
+    /// A directory has another mode or owner, and it cannot be set.
+    WrongDirectory,
+    /// A path leads out of the root.
+    UnsafePath,
+    /// The kubelet does not see the path at all: its bind is missing.
+    KubeletBindMissing,
+    /// The kubelet sees something else there: it was started before the mount, or the bind does not propagate.
+    KubeletViewStale,
+    /// The kubelet does not run, so that nobody knows what it will see.
+    KubeletNotFound,
+    /// The file system answers with an error.
+    ProbeFailed,
+    /// The file system does not answer.
+    ProbeTimeout,
+}
+
+/// The mount that a path lies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MountFact {
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// The file-system type.
+    pub file_system: String,
+    /// What is mounted.
+    pub source: String,
+    /// Whether it is read-only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+}
+
+/// What the kubelet sees at the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum KubeletView {
+    /// Nobody looked.
+    #[default]
+    Unknown,
+    /// No kubelet runs.
+    NotFound,
+    /// It sees the same mount.
+    Same,
+    /// It sees nothing of it: a bind is missing.
+    Missing,
+    /// It sees something else: it was started before the mount, or the bind does not propagate.
+    Stale,
+}
+
+impl StorageReason {
+    /// Its name, as the condition has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StorageVerified => "StorageVerified",
+            Self::RootMissing => "RootMissing",
+            Self::NotMounted => "NotMounted",
+            Self::WrongFileSystem => "WrongFileSystem",
+            Self::WrongSource => "WrongSource",
+            Self::WrongLink => "WrongLink",
+            Self::NotWritable => "NotWritable",
+            Self::NoSpace => "NoSpace",
+            Self::DirectoryMissing => "DirectoryMissing",
+            Self::WrongDirectory => "WrongDirectory",
+            Self::UnsafePath => "UnsafePath",
+            Self::KubeletBindMissing => "KubeletBindMissing",
+            Self::KubeletViewStale => "KubeletViewStale",
+            Self::KubeletNotFound => "KubeletNotFound",
+            Self::ProbeFailed => "ProbeFailed",
+            Self::ProbeTimeout => "ProbeTimeout",
+        }
+    }
+
+    /// What the facts come to. What could not be looked at is no failure of the storage.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::StorageVerified => Verdict::Verified,
+            Self::ProbeTimeout | Self::KubeletNotFound => Verdict::Unknown,
+            _ => Verdict::Failed,
+        }
+    }
+}
