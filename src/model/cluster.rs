@@ -340,11 +340,13 @@ pub enum Guard {
     Suspended,
     /// Another manager keeps undoing a change: drover leaves that label alone for a while.
     Fighting,
+    /// A node would attract work while its storage is not verified: those labels wait.
+    StorageUnverified,
 }
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TooManyNodes,
         Self::EmptyState,
         Self::LastPlatformRole,
@@ -353,6 +355,7 @@ impl Guard {
         Self::OutsideWindow,
         Self::Suspended,
         Self::Fighting,
+        Self::StorageUnverified,
     ];
 
     /// Its name in state files, on the command line and in reports.
@@ -366,6 +369,7 @@ impl Guard {
             Self::OutsideWindow => "outside-window",
             Self::Suspended => "suspended",
             Self::Fighting => "fighting",
+            Self::StorageUnverified => "storage-unverified",
         }
     }
 }

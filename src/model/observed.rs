@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::NodeSelection;
+use super::storage::ObservedStorage;
 use super::work::Taint;
 
 /// The field manager under which drover writes.
@@ -17,6 +18,10 @@ pub const FIELD_MANAGER: &str = "drover";
 pub struct ObservedCluster {
     /// Every node that the cluster has.
     pub nodes: BTreeMap<String, ObservedNode>,
+    /// The storage of its machines, by node.
+    pub storage: BTreeMap<String, ObservedStorage>,
+    /// Why the storage of its machines could not be looked at.
+    pub storage_unseen: Option<String>,
 }
 
 /// A live node, reduced to what drover decides by.

@@ -34,6 +34,29 @@ pub const DISTRIBUTED: [&str; 12] = [
     "fuse.curvefs",
 ];
 
+/// The storage of a machine, as the cluster's API tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedStorage {
+    /// What its agent is asked for.
+    pub wanted: StorageWanted,
+    /// Counts the changes of that.
+    pub generation: i64,
+    /// What its agent saw last.
+    pub report: Option<StorageReport>,
+}
+
+impl ObservedStorage {
+    /// Whether a plan would be the same: a heartbeat moves times, and nothing that drover decides by.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let facts = |storage: &Self| {
+            storage.report.as_ref().map(|report| {
+                (report.observed_generation, report.verdict, report.reason, report.message.clone(), report.boot_id.clone())
+            })
+        };
+        (&self.wanted, self.generation) == (&other.wanted, other.generation) && facts(self) == facts(other)
+    }
+}
+
 /// What the storage of a machine must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -194,6 +217,35 @@ pub enum KubeletView {
     Missing,
     /// It sees something else: it was started before the mount, or the bind does not propagate.
     Stale,
+}
+
+impl StorageWanted {
+    /// What it comes to, name by name, for people.
+    pub fn fields(&self) -> BTreeMap<String, String> {
+        let mut fields: BTreeMap<String, String> = [
+            ("storage root", self.root.to_string()),
+            ("storage types", if self.local { "any, also local".to_owned() } else { self.file_systems.join(", ") }),
+            ("storage timeout", format!("{}s", self.timeout_seconds)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let mut set = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        set("storage link", self.link.as_ref().map(ToString::to_string));
+        set("storage sources", (!self.sources.is_empty()).then(|| self.sources.join(", ")));
+        set("storage kubelet", self.kubelet.then(|| "sees the same mount".to_owned()));
+        set("storage min-free", self.min_free_bytes.map(|bytes| format!("{bytes} bytes")));
+        set("storage write-test", self.write_test.then(|| "true".to_owned()));
+        for (path, directory) in &self.directories {
+            let of = [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
+            let value: Vec<String> = of.into_iter().flatten().collect();
+            set(&format!("directory {path}"), Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }));
+        }
+        fields
+    }
 }
 
 impl StorageReason {
