@@ -48,7 +48,7 @@ pub struct NodeObject {
 }
 
 /// The metadata that drover reads of an object.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// The object's name.
@@ -57,6 +57,9 @@ pub struct Metadata {
     /// The version of the object; a dump has no use for it.
     #[serde(default, skip_serializing)]
     pub resource_version: String,
+    /// How often what is asked of it has changed, where the API server counts that.
+    #[serde(default, skip_serializing)]
+    pub generation: i64,
     /// Its namespace, of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -73,7 +76,7 @@ pub struct Metadata {
     managed_fields: Vec<ManagedFields>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Owner {
     #[serde(default)]
     kind: String,
@@ -81,7 +84,7 @@ struct Owner {
     name: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ManagedFields {
     #[serde(default)]
@@ -94,20 +97,20 @@ struct ManagedFields {
     fields_v1: Fields,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Fields {
     #[serde(default, rename = "f:metadata", skip_serializing_if = "MetadataFields::is_empty")]
     metadata: MetadataFields,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct MetadataFields {
     #[serde(default, rename = "f:labels")]
     labels: BTreeMap<String, Empty>,
 }
 
 /// A value whose content does not matter; written as an empty mapping.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Empty {}
 
 impl<'de> Deserialize<'de> for Empty {
