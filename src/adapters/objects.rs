@@ -150,11 +150,32 @@ impl NodeSpecObject {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NodeStatusObject {
     #[serde(default, deserialize_with = "or_default")]
     allocatable: BTreeMap<String, Quantity>,
     #[serde(default, deserialize_with = "or_default")]
     conditions: Vec<Condition>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "NodeInfoObject::is_default")]
+    node_info: NodeInfoObject,
+}
+
+/// What the kubelet says of its machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeInfoObject {
+    #[serde(default, rename = "bootID")]
+    boot_id: Box<str>,
+    #[serde(default)]
+    container_runtime_version: Box<str>,
+    #[serde(default)]
+    kernel_version: Box<str>,
+}
+
+impl NodeInfoObject {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A quantity: the API writes text, people write numbers.
@@ -339,6 +360,9 @@ impl NodeObject {
             managers: managers.map(ManagedFields::manager).collect(),
             ready,
             unschedulable: self.spec.unschedulable,
+            boot_id: self.status.node_info.boot_id,
+            runtime: self.status.node_info.container_runtime_version,
+            kernel: self.status.node_info.kernel_version,
         }
     }
 

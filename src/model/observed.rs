@@ -43,6 +43,12 @@ pub struct ObservedNode {
     pub ready: Option<bool>,
     /// Whether it takes no new pods (cordoned).
     pub unschedulable: bool,
+    /// Tells one start of the machine from another; empty where it is not known.
+    pub boot_id: Box<str>,
+    /// Its container runtime and the version, such as `containerd://1.7.27`; empty where it is not known.
+    pub runtime: Box<str>,
+    /// Its kernel version; empty where it is not known.
+    pub kernel: Box<str>,
 }
 
 /// What a node offers to pods.
@@ -94,6 +100,7 @@ impl ObservedNode {
         self.labels == other.labels
             && (self.allocatable, self.ready, self.unschedulable)
                 == (other.allocatable, other.ready, other.unschedulable)
+            && self.boot_id == other.boot_id
             && keys(self) == keys(other)
     }
 
