@@ -1,6 +1,8 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -154,7 +156,8 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
-            self.binds_and_directories(cluster, *at);
+            self.binds(cluster, *at);
+            self.storage(cluster, *at);
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -189,7 +192,7 @@ impl Linker<'_> {
         );
     }
 
-    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+    fn binds(&mut self, cluster: &ClusterManifest, at: At<'_>) {
         let mut seen = BTreeSet::new();
         for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
             if !seen.insert(bind.destination()) {
@@ -197,15 +200,6 @@ impl Linker<'_> {
                     at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
                 let message = format!("two binds have the destination {}", bind.destination());
                 self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
-            if !seen.insert(&directory.path) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
-                let message = format!("the directory {} is listed twice", directory.path);
-                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
             }
         }
     }
@@ -342,6 +336,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
+        self.storage_exception(node, at);
         self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));

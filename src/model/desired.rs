@@ -98,14 +98,16 @@ impl DesiredCluster {
             kubelet: kubelet.is_some_and(|kubelet| kubelet.manager != KubeletManager::None),
             min_free_bytes: storage.min_free.as_ref().map(ByteSize::bytes),
             write_test: storage.write_test,
-            timeout_seconds: storage.probe_timeout.as_ref().map_or(PROBE_TIMEOUT, |timeout| {
-                timeout.duration().as_secs().clamp(1, PROBE_TIMEOUT_MOST) as u32
-            }),
+            timeout_seconds: storage
+                .probe_timeout
+                .as_ref()
+                .map_or(PROBE_TIMEOUT, |timeout| timeout.duration().as_secs().clamp(1, PROBE_TIMEOUT_MOST) as u32),
         };
         let of_roles = storage.directories.iter().filter(|directory| !is_for_all(directory)).cloned().collect();
-        let stale_after = storage.stale_after.as_ref().map_or(STALE_AFTER, |after| {
-            SignedDuration::try_from(after.duration()).unwrap_or(STALE_AFTER)
-        });
+        let stale_after = storage
+            .stale_after
+            .as_ref()
+            .map_or(STALE_AFTER, |after| SignedDuration::try_from(after.duration()).unwrap_or(STALE_AFTER));
         Some(DesiredStorage { common, of_roles, stale_after })
     }
 }

@@ -3,7 +3,7 @@
 //! The two are the `spec` and the `status` of a NodeStorage object, one for each machine and named like it. drover writes
 //! the first, the agent the second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -37,8 +37,8 @@ pub const DISTRIBUTED: [&str; 12] = [
 /// The storage of a machine, as the cluster's API tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedStorage {
-    /// What its agent is asked for.
-    pub wanted: StorageWanted,
+    /// What its agent is asked for; none where this drover cannot read that.
+    pub wanted: Option<StorageWanted>,
     /// Counts the changes of that.
     pub generation: i64,
     /// What its agent saw last.
@@ -50,7 +50,13 @@ impl ObservedStorage {
     pub fn is_alike(&self, other: &Self) -> bool {
         let facts = |storage: &Self| {
             storage.report.as_ref().map(|report| {
-                (report.observed_generation, report.verdict, report.reason, report.message.clone(), report.boot_id.clone())
+                (
+                    report.observed_generation,
+                    report.verdict,
+                    report.reason,
+                    report.message.clone(),
+                    report.boot_id.clone(),
+                )
             })
         };
         (&self.wanted, self.generation) == (&other.wanted, other.generation) && facts(self) == facts(other)
@@ -240,12 +246,31 @@ impl StorageWanted {
         set("storage min-free", self.min_free_bytes.map(|bytes| format!("{bytes} bytes")));
         set("storage write-test", self.write_test.then(|| "true".to_owned()));
         for (path, directory) in &self.directories {
-            let of = [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
+            let of =
+                [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
             let value: Vec<String> = of.into_iter().flatten().collect();
-            set(&format!("directory {path}"), Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }));
+            set(
+                &format!("directory {path}"),
+                Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }),
+            );
         }
         fields
     }
+}
+
+/// What differs between two ways of asking for storage, name by name: the first value, and the second.
+pub fn differences(
+    first: Option<&StorageWanted>,
+    second: Option<&StorageWanted>,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let fields = |wanted: Option<&StorageWanted>| wanted.map(StorageWanted::fields).unwrap_or_default();
+    let (mut first, mut second) = (fields(first), fields(second));
+    let names: BTreeSet<String> = first.keys().chain(second.keys()).cloned().collect();
+    let pairs = names.into_iter().map(|name| {
+        let (first, second) = (first.remove(&name), second.remove(&name));
+        (name, first, second)
+    });
+    pairs.filter(|(_, first, second)| first != second).collect()
 }
 
 impl StorageReason {
