@@ -60,6 +60,9 @@ pub struct Metadata {
     /// How often what is asked of it has changed, where the API server counts that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: i64,
+    /// Tells it from others that had its name before.
+    #[serde(default, skip_serializing)]
+    pub uid: String,
     /// Its namespace, of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,

@@ -117,6 +117,10 @@ pub struct StorageReport {
     /// When, in UTC by the machine's clock.
     #[schemars(with = "String")]
     pub checked: Timestamp,
+    /// Since when the verdict is what it is; kept here, so that an agent that starts anew goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
     /// What it comes to.
     pub verdict: Verdict,
     /// Why, in one word.
@@ -192,6 +196,8 @@ pub enum StorageReason {
     ProbeFailed,
     /// The file system does not answer.
     ProbeTimeout,
+    /// The agent itself cannot look: it lacks a right, or does not understand what is asked.
+    AgentFailed,
 }
 
 /// The mount that a path lies on.
@@ -293,6 +299,7 @@ impl StorageReason {
             Self::KubeletNotFound => "KubeletNotFound",
             Self::ProbeFailed => "ProbeFailed",
             Self::ProbeTimeout => "ProbeTimeout",
+            Self::AgentFailed => "AgentFailed",
         }
     }
 
@@ -300,7 +307,7 @@ impl StorageReason {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::StorageVerified => Verdict::Verified,
-            Self::ProbeTimeout | Self::KubeletNotFound => Verdict::Unknown,
+            Self::ProbeTimeout | Self::KubeletNotFound | Self::AgentFailed => Verdict::Unknown,
             _ => Verdict::Failed,
         }
     }
