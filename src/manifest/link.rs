@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::decode::{Document, Manifest};
-use super::hints;
 use super::problem::{Problem, SourceText};
 use super::yaml::{Mark, Place, Step};
+use super::{bootstrap, hints};
 use crate::model::desired::DesiredGroup;
 use crate::model::node::Hold;
 use crate::model::vocabulary::{Field, fixed, is_reserved};
@@ -61,17 +61,17 @@ pub fn link<'d>(
 
 /// A document's places.
 #[derive(Clone, Copy)]
-struct At<'d> {
-    source: &'d SourceText,
-    mark: &'d Mark,
+pub(super) struct At<'d> {
+    pub(super) source: &'d SourceText,
+    pub(super) mark: &'d Mark,
 }
 
 impl At<'_> {
-    fn value(&self, path: &[Step<'_>]) -> Place {
+    pub(super) fn value(&self, path: &[Step<'_>]) -> Place {
         self.mark.place(path)
     }
 
-    fn key(&self, path: &[Step<'_>]) -> Place {
+    pub(super) fn key(&self, path: &[Step<'_>]) -> Place {
         self.mark.key_place(path)
     }
 
@@ -79,7 +79,7 @@ impl At<'_> {
         self.value(&[Step::Key("metadata"), Step::Key("name")])
     }
 
-    fn origin(&self, place: Place) -> Origin {
+    pub(super) fn origin(&self, place: Place) -> Origin {
         Origin { file: self.source.file.clone(), line: place.line, column: place.column }
     }
 }
@@ -155,6 +155,11 @@ impl Linker<'_> {
             }
             self.connection(cluster, *at);
             self.binds_and_directories(cluster, *at);
+            self.problems.extend(bootstrap::check(cluster, *at));
+            if let Some(storage) = &cluster.spec.storage {
+                let known = self.desired.vocabulary.platform();
+                self.problems.extend(bootstrap::roles(storage, known, *at));
+            }
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -168,7 +173,8 @@ impl Linker<'_> {
             }
             let origin = at.origin(at.name());
             let spec = Arc::new(cluster.spec.clone());
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, nodes: BTreeMap::new() });
+            let places = bootstrap::places(*at);
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, places, nodes: BTreeMap::new() });
         }
     }
 

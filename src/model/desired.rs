@@ -13,7 +13,7 @@ use super::path::StoragePath;
 use super::storage::{StorageWanted, WantedDirectory};
 use super::{
     ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeManifest, NodeName, Origin,
-    Vocabulary,
+    Places, Vocabulary,
 };
 
 /// Everything that a state repository asks for.
@@ -47,6 +47,8 @@ pub struct DesiredCluster {
     pub spec: Arc<ClusterSpec>,
     /// The place of its name.
     pub origin: Origin,
+    /// The places of what its machines are set up by: `storage` and `bootstrap`.
+    pub places: Places,
     /// The managed nodes by name.
     pub nodes: BTreeMap<NodeName, Arc<DesiredNode>>,
 }
@@ -98,14 +100,16 @@ impl DesiredCluster {
             kubelet: kubelet.is_some_and(|kubelet| kubelet.manager != KubeletManager::None),
             min_free_bytes: storage.min_free.as_ref().map(ByteSize::bytes),
             write_test: storage.write_test,
-            timeout_seconds: storage.probe_timeout.as_ref().map_or(PROBE_TIMEOUT, |timeout| {
-                timeout.duration().as_secs().clamp(1, PROBE_TIMEOUT_MOST) as u32
-            }),
+            timeout_seconds: storage
+                .probe_timeout
+                .as_ref()
+                .map_or(PROBE_TIMEOUT, |timeout| timeout.duration().as_secs().clamp(1, PROBE_TIMEOUT_MOST) as u32),
         };
         let of_roles = storage.directories.iter().filter(|directory| !is_for_all(directory)).cloned().collect();
-        let stale_after = storage.stale_after.as_ref().map_or(STALE_AFTER, |after| {
-            SignedDuration::try_from(after.duration()).unwrap_or(STALE_AFTER)
-        });
+        let stale_after = storage
+            .stale_after
+            .as_ref()
+            .map_or(STALE_AFTER, |after| SignedDuration::try_from(after.duration()).unwrap_or(STALE_AFTER));
         Some(DesiredStorage { common, of_roles, stale_after })
     }
 }

@@ -50,7 +50,13 @@ impl ObservedStorage {
     pub fn is_alike(&self, other: &Self) -> bool {
         let facts = |storage: &Self| {
             storage.report.as_ref().map(|report| {
-                (report.observed_generation, report.verdict, report.reason, report.message.clone(), report.boot_id.clone())
+                (
+                    report.observed_generation,
+                    report.verdict,
+                    report.reason,
+                    report.message.clone(),
+                    report.boot_id.clone(),
+                )
             })
         };
         (&self.wanted, self.generation) == (&other.wanted, other.generation) && facts(self) == facts(other)
@@ -240,9 +246,13 @@ impl StorageWanted {
         set("storage min-free", self.min_free_bytes.map(|bytes| format!("{bytes} bytes")));
         set("storage write-test", self.write_test.then(|| "true".to_owned()));
         for (path, directory) in &self.directories {
-            let of = [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
+            let of =
+                [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
             let value: Vec<String> = of.into_iter().flatten().collect();
-            set(&format!("directory {path}"), Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }));
+            set(
+                &format!("directory {path}"),
+                Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }),
+            );
         }
         fields
     }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::{Change, ClusterPlan, NodePlan, Reason, check, diff};
 use crate::model::observed::FIELD_MANAGER;
-use crate::model::{ClusterName, Desired, DesiredCluster, DesiredNode, Manager, Mode, ObservedCluster, ObservedNode, ObservedStorage};
+use crate::model::{
+    ClusterName, Desired, DesiredCluster, DesiredNode, Manager, Mode, ObservedCluster, ObservedNode, ObservedStorage,
+};
 
 /// What `head` changes against `base`, as a plan per cluster. Only clusters with a difference are listed.
 ///

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterPlan, Reason};
 use super::window::{Opening, opening};
+use super::{ClusterPlan, Reason};
 use crate::model::node::Hold;
 use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
 

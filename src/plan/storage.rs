@@ -109,7 +109,10 @@ pub fn standing(
     }
     // A clock that runs ahead would keep an old word young for ever.
     if age < -CLOCKS_APART {
-        return Standing::Unknown(format!("the clock of the machine is ahead: its agent reports at {}", report.checked));
+        return Standing::Unknown(format!(
+            "the clock of the machine is ahead: its agent reports at {}",
+            report.checked
+        ));
     }
     if !live.boot_id.is_empty() && !report.boot_id.is_empty() && *live.boot_id != *report.boot_id {
         return unknown("the machine was started anew, and its agent has not looked again yet");
@@ -211,11 +214,8 @@ fn wait(plan: &mut ClusterPlan, node: &DesiredNode, attracts: &[&LabelKey], why:
         .into_iter()
         .partition::<Vec<_>, _>(|change| change.to.is_some() && attracts.iter().any(|key| **key == *change.key));
     *changes = rest;
-    let held = |change: Change| WaitingLabel {
-        value: change.to.unwrap_or_default(),
-        key: change.key,
-        source: change.source,
-    };
+    let held =
+        |change: Change| WaitingLabel { value: change.to.unwrap_or_default(), key: change.key, source: change.source };
     let mut labels: Vec<WaitingLabel> = waiting.into_iter().map(held).collect();
     // What is taken off now waits from then on.
     labels.extend(changes.iter().filter(|change| change.reason == Reason::StorageFailed).filter_map(|change| {

@@ -21,6 +21,7 @@ pub use lease::{Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
 pub use watch::{Lost, Seen, Watched, Watcher};
 
+use super::node_images::NodeImagesObject;
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
 
@@ -44,6 +45,11 @@ pub struct KubeCluster {
 impl KubeCluster {
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
+        self.list("nodes", "/api/v1/nodes?").await
+    }
+
+    /// The images of all nodes.
+    pub async fn node_images(&self) -> Result<Vec<NodeImagesObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await
     }
 
