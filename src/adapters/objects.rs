@@ -59,8 +59,11 @@ pub struct Metadata {
     #[serde(default, skip_serializing)]
     pub resource_version: String,
     /// How often what is asked of it has changed, where the API server counts that.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: i64,
+    /// Tells it from others that had its name before.
+    #[serde(default, skip_serializing)]
+    pub uid: String,
     /// Its namespace, of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -337,6 +340,10 @@ const GANGS: [&str; 4] = [
     "training.kubeflow.org/job-name",
 ];
 
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
 /// The API writes `null` for an empty list now and then.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -439,6 +446,11 @@ impl Quantity {
 }
 
 impl Metadata {
+    /// The name and what counts the changes, and nothing else.
+    pub(super) fn named(self) -> Self {
+        Self { name: self.name, generation: self.generation, ..Self::default() }
+    }
+
     /// The pods that this one starts with. A plain Job's pods start one by one.
     fn gang(&self) -> Option<String> {
         let named = GANGS.iter().find_map(|key| self.annotations.get(*key).or_else(|| self.labels.get(*key)));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::kube::Watched;
 use super::objects::Metadata;
-use crate::model::storage::{StorageReport, StorageWanted};
+use crate::model::{ObservedStorage, StorageReport, StorageWanted};
 
 /// The storage of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,21 @@ impl NodeStorageObject {
     /// The node that it is about.
     pub fn node(&self) -> &str {
         &self.metadata.name
+    }
+
+    /// Drops what the dump of an object does not need.
+    pub fn compact(mut self) -> Self {
+        self.metadata = self.metadata.named();
+        self
+    }
+
+    /// What drover decides by.
+    pub fn observed(self) -> ObservedStorage {
+        ObservedStorage {
+            wanted: self.spec.into_read(),
+            generation: self.metadata.generation,
+            report: self.status.into_read(),
+        }
     }
 
     /// What the agent saw, where it has looked at what is asked for now.

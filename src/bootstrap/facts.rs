@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::images::{Lists, images_of};
-use crate::model::bootstrap::canonical;
 use crate::model::observed::SeenImages;
-use crate::model::{DesiredCluster, DesiredNode, ObservedNode, ObservedStorage};
+use crate::model::{DesiredCluster, DesiredNode, ObservedNode};
 
 /// A kubelet names at most so many images, the largest first: of a list this long, what is not in it may be there.
 const IMAGES_SHOWN: usize = 50;
@@ -36,8 +35,6 @@ pub enum Lack {
         /// The roles.
         roles: Vec<String>,
     },
-    /// It was started again since its agent last looked at its storage.
-    Restarted,
 }
 
 /// What a live machine lacks. `images` are what its kubelet tells of, where it was asked.
@@ -45,7 +42,6 @@ pub fn lacks(
     cluster: &DesiredCluster,
     node: &DesiredNode,
     live: &ObservedNode,
-    storage: Option<&ObservedStorage>,
     images: Option<&SeenImages>,
     lists: &Lists,
 ) -> Vec<Lack> {
@@ -72,10 +68,6 @@ pub fn lacks(
     if !roles.is_empty() {
         lacks.push(Lack::Roles { roles });
     }
-    let reported = storage.and_then(|storage| storage.report.as_ref()).map_or("", |report| &report.boot_id);
-    if !reported.is_empty() && !live.boot_id.is_empty() && reported != &*live.boot_id {
-        lacks.push(Lack::Restarted);
-    }
     lacks
 }
 
@@ -90,7 +82,6 @@ impl fmt::Display for Lack {
             Self::Runtime { wanted, runs } => write!(f, "runs {runs}, not {wanted}"),
             Self::Images { images } => some(f, "no image", images),
             Self::Roles { roles } => some(f, "no role", roles),
-            Self::Restarted => f.write_str("restarted since its storage was looked at"),
         }
     }
 }

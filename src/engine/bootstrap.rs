@@ -2,6 +2,7 @@
 //! kubelets tell of.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::pass::{Live, Pass};
 use super::state::Loaded;
@@ -34,7 +35,7 @@ pub fn lists(loaded: &Loaded, cluster: &DesiredCluster) -> (Lists, Vec<Problem>)
                     continue;
                 }
             };
-            let source = SourceText::new(file.as_str().into(), text.as_str());
+            let source = SourceText::new(Arc::from(file.as_str()), text.as_str());
             let at = |line: u32| Place {
                 line,
                 column: 1,

@@ -58,6 +58,7 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
         timeout: None,
         kubelet: None,
         storage: None,
+        bootstrap: None,
         rebalance: None,
         windows: Vec::new(),
         allow: Vec::new(),
@@ -185,7 +186,7 @@ mod tests {
             let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             ((*name).to_owned(), ObservedNode { name: (*name).to_owned(), labels, ..ObservedNode::default() })
         });
-        ObservedCluster { nodes: nodes.collect() }
+        ObservedCluster { nodes: nodes.collect(), ..ObservedCluster::default() }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
+mod bootstrap;
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::decode::{Document, Manifest};
+use super::hints;
 use super::problem::{Problem, SourceText};
 use super::yaml::{Mark, Place, Step};
-use super::{bootstrap, hints};
 use crate::model::desired::DesiredGroup;
 use crate::model::node::Hold;
 use crate::model::vocabulary::{Field, fixed, is_reserved};
@@ -61,17 +64,17 @@ pub fn link<'d>(
 
 /// A document's places.
 #[derive(Clone, Copy)]
-pub(super) struct At<'d> {
-    pub(super) source: &'d SourceText,
-    pub(super) mark: &'d Mark,
+struct At<'d> {
+    source: &'d SourceText,
+    mark: &'d Mark,
 }
 
 impl At<'_> {
-    pub(super) fn value(&self, path: &[Step<'_>]) -> Place {
+    fn value(&self, path: &[Step<'_>]) -> Place {
         self.mark.place(path)
     }
 
-    pub(super) fn key(&self, path: &[Step<'_>]) -> Place {
+    fn key(&self, path: &[Step<'_>]) -> Place {
         self.mark.key_place(path)
     }
 
@@ -79,7 +82,7 @@ impl At<'_> {
         self.value(&[Step::Key("metadata"), Step::Key("name")])
     }
 
-    pub(super) fn origin(&self, place: Place) -> Origin {
+    fn origin(&self, place: Place) -> Origin {
         Origin { file: self.source.file.clone(), line: place.line, column: place.column }
     }
 }
@@ -154,12 +157,9 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
-            self.binds_and_directories(cluster, *at);
+            self.binds(cluster, *at);
+            self.storage(cluster, *at);
             self.problems.extend(bootstrap::check(cluster, *at));
-            if let Some(storage) = &cluster.spec.storage {
-                let known = self.desired.vocabulary.platform();
-                self.problems.extend(bootstrap::roles(storage, known, *at));
-            }
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -195,7 +195,7 @@ impl Linker<'_> {
         );
     }
 
-    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+    fn binds(&mut self, cluster: &ClusterManifest, at: At<'_>) {
         let mut seen = BTreeSet::new();
         for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
             if !seen.insert(bind.destination()) {
@@ -203,15 +203,6 @@ impl Linker<'_> {
                     at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
                 let message = format!("two binds have the destination {}", bind.destination());
                 self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
-            if !seen.insert(&directory.path) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
-                let message = format!("the directory {} is listed twice", directory.path);
-                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
             }
         }
     }
@@ -348,6 +339,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
+        self.storage_exception(node, at);
         self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));

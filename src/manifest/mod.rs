@@ -4,7 +4,6 @@
 //! problem on the way, `link` joins the documents of a repository into the desired state.
 
 pub mod adopt;
-mod bootstrap;
 pub mod decode;
 pub mod edit;
 mod hints;

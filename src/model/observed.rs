@@ -22,6 +22,8 @@ pub struct ObservedCluster {
     pub storage: BTreeMap<String, ObservedStorage>,
     /// Why the storage of its machines could not be looked at.
     pub storage_unseen: Option<String>,
+    /// The moment that a recording shows; none of a live cluster.
+    pub recorded: Option<Timestamp>,
 }
 
 /// A live node, reduced to what drover decides by.

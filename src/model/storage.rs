@@ -3,7 +3,7 @@
 //! The two are the `spec` and the `status` of a NodeStorage object, one for each machine and named like it. drover writes
 //! the first, the agent the second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -37,8 +37,8 @@ pub const DISTRIBUTED: [&str; 12] = [
 /// The storage of a machine, as the cluster's API tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedStorage {
-    /// What its agent is asked for.
-    pub wanted: StorageWanted,
+    /// What its agent is asked for; none where this drover cannot read that.
+    pub wanted: Option<StorageWanted>,
     /// Counts the changes of that.
     pub generation: i64,
     /// What its agent saw last.
@@ -117,6 +117,10 @@ pub struct StorageReport {
     /// When, in UTC by the machine's clock.
     #[schemars(with = "String")]
     pub checked: Timestamp,
+    /// Since when the verdict is what it is; kept here, so that an agent that starts anew goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
     /// What it comes to.
     pub verdict: Verdict,
     /// Why, in one word.
@@ -192,6 +196,8 @@ pub enum StorageReason {
     ProbeFailed,
     /// The file system does not answer.
     ProbeTimeout,
+    /// The agent itself cannot look: it lacks a right, or does not understand what is asked.
+    AgentFailed,
 }
 
 /// The mount that a path lies on.
@@ -258,6 +264,21 @@ impl StorageWanted {
     }
 }
 
+/// What differs between two ways of asking for storage, name by name: the first value, and the second.
+pub fn differences(
+    first: Option<&StorageWanted>,
+    second: Option<&StorageWanted>,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let fields = |wanted: Option<&StorageWanted>| wanted.map(StorageWanted::fields).unwrap_or_default();
+    let (mut first, mut second) = (fields(first), fields(second));
+    let names: BTreeSet<String> = first.keys().chain(second.keys()).cloned().collect();
+    let pairs = names.into_iter().map(|name| {
+        let (first, second) = (first.remove(&name), second.remove(&name));
+        (name, first, second)
+    });
+    pairs.filter(|(_, first, second)| first != second).collect()
+}
+
 impl StorageReason {
     /// Its name, as the condition has it.
     pub fn name(self) -> &'static str {
@@ -278,6 +299,7 @@ impl StorageReason {
             Self::KubeletNotFound => "KubeletNotFound",
             Self::ProbeFailed => "ProbeFailed",
             Self::ProbeTimeout => "ProbeTimeout",
+            Self::AgentFailed => "AgentFailed",
         }
     }
 
@@ -285,7 +307,7 @@ impl StorageReason {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::StorageVerified => Verdict::Verified,
-            Self::ProbeTimeout | Self::KubeletNotFound => Verdict::Unknown,
+            Self::ProbeTimeout | Self::KubeletNotFound | Self::AgentFailed => Verdict::Unknown,
             _ => Verdict::Failed,
         }
     }

@@ -75,12 +75,12 @@ fn as_observed(cluster: &DesiredCluster) -> ObservedCluster {
     });
     let storage = cluster.storage().map(|storage| {
         let seen = |node: &Arc<DesiredNode>| {
-            let wanted = storage.of(node).into_owned();
+            let wanted = Some(storage.of(node).into_owned());
             (node.name.to_string(), ObservedStorage { wanted, generation: 1, report: None })
         };
         cluster.nodes.values().map(seen).collect()
     });
-    ObservedCluster { nodes: nodes.collect(), storage: storage.unwrap_or_default(), storage_unseen: None }
+    ObservedCluster { nodes: nodes.collect(), storage: storage.unwrap_or_default(), ..ObservedCluster::default() }
 }
 
 fn new_node(node: &DesiredNode) -> NodePlan {

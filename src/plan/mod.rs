@@ -21,7 +21,7 @@ pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
 pub use saved::{Outdated, outdated};
-pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate};
+pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
 
 use crate::model::observed::SetBy;
 use crate::model::{Mode, ObservedCluster, ObservedStorage, Origin};
@@ -340,7 +340,7 @@ impl ClusterPlan {
                     let seen = after.storage.get(&node.node);
                     let generation = seen.map_or(1, |seen| seen.generation + 1);
                     let report = seen.and_then(|seen| seen.report.clone());
-                    let asked = ObservedStorage { wanted: wanted.clone(), generation, report };
+                    let asked = ObservedStorage { wanted: Some(wanted.clone()), generation, report };
                     after.storage.insert(node.node.clone(), asked);
                 }
             }

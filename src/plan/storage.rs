@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Change, ClusterPlan, NodePlan, Reason, Source, allowed};
-use crate::model::storage::Verdict;
+use crate::model::storage::{Verdict, differences};
 use crate::model::{
     DesiredCluster, DesiredLabel, DesiredNode, DesiredStorage, Guard, LabelKey, ObservedCluster, ObservedNode,
     ObservedStorage, StorageWanted, Vocabulary,
@@ -42,6 +42,8 @@ pub struct WaitingNode {
     pub node: String,
     /// The labels that state asks for and that are held back, ordered by key.
     pub labels: Vec<WaitingLabel>,
+    /// Whether its storage is known to be wrong, or only not known to be right.
+    pub failed: bool,
     /// What is wrong with its storage, or why that is not known.
     pub why: String,
 }
@@ -72,20 +74,16 @@ pub enum Standing {
 impl StorageChange {
     /// The change in the form of labels, name by name: for people.
     pub fn changes(&self) -> Vec<Change> {
-        let fields = |wanted: &Option<StorageWanted>| wanted.as_ref().map(StorageWanted::fields).unwrap_or_default();
-        let (from, to) = (fields(&self.from), fields(&self.to));
-        let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-        let differing = names.into_iter().filter(|name| from.get(*name) != to.get(*name));
-        let change = |name: &String| Change {
-            key: name.clone(),
-            from: from.get(name).cloned(),
-            to: to.get(name).cloned(),
+        let change = |(key, from, to)| Change {
+            key,
+            from,
+            to,
             reason: if self.to.is_some() { Reason::Asked } else { Reason::Dropped },
             source: self.source.clone(),
             set_by: None,
             why: None,
         };
-        differing.map(change).collect()
+        differences(self.from.as_ref(), self.to.as_ref()).into_iter().map(change).collect()
     }
 }
 
@@ -100,7 +98,7 @@ pub fn standing(
     let unknown = |why: &str| Standing::Unknown(why.to_owned());
     let Some(seen) = seen else { return unknown("its agent was not asked yet") };
     let Some(report) = &seen.report else { return unknown("its agent has not answered yet") };
-    if seen.wanted != *storage.of(node) || report.observed_generation != seen.generation {
+    if seen.wanted.as_ref() != Some(&*storage.of(node)) || report.observed_generation != seen.generation {
         return unknown("its agent has not looked at what state asks for yet");
     }
     let age = now.duration_since(report.checked);
@@ -134,7 +132,7 @@ fn minute(time: Timestamp) -> impl std::fmt::Display {
 
 /// When the standing of some machine changes by time alone: the moment at which its agent's last word grows old.
 pub fn next_change(cluster: &DesiredCluster, live: &ObservedCluster, now: Timestamp) -> Option<Timestamp> {
-    let storage = cluster.storage()?;
+    let storage = cluster.storage().filter(|_| live.recorded.is_none())?;
     let reports = live.storage.values().filter_map(|seen| seen.report.as_ref());
     // Just beyond: what is exactly as old as it may be still counts.
     let ends = reports.filter_map(|report| report.checked.checked_add(storage.stale_after + JUST_BEYOND).ok());
@@ -155,12 +153,12 @@ pub(super) fn ask(plan: &mut ClusterPlan, cluster: &DesiredCluster, live: &Obser
     for node in cluster.nodes.values().filter(|node| live.nodes.contains_key(node.name.as_str())) {
         let seen = live.storage.get(node.name.as_str());
         let to = storage.as_ref().map(|storage| storage.of(node));
-        if seen.map(|seen| &seen.wanted) == to.as_deref() {
+        if seen.and_then(|seen| seen.wanted.as_ref()) == to.as_deref() && seen.is_some() == to.is_some() {
             continue;
         }
         let exception = node.document.spec.storage.is_some();
         let change = StorageChange {
-            from: seen.map(|seen| seen.wanted.clone()),
+            from: seen.and_then(|seen| seen.wanted.clone()),
             generation: seen.map(|seen| seen.generation),
             to: to.map(std::borrow::Cow::into_owned),
             source: if exception { node.origin.clone() } else { cluster.origin.clone() }.into(),
@@ -189,6 +187,8 @@ pub fn gate(
         return;
     }
     let attracts = vocabulary.attracts_work();
+    // What was young when it was recorded does not grow old.
+    let now = live.recorded.unwrap_or(now);
     for node in cluster.nodes.values() {
         let Some(seen) = live.nodes.get(node.name.as_str()) else { continue };
         let standing = match &live.storage_unseen {
@@ -197,18 +197,40 @@ pub fn gate(
         };
         match standing {
             Standing::Verified => {}
-            Standing::Unknown(why) => wait(plan, node, &attracts, why),
+            Standing::Unknown(why) => wait(plan, node, &attracts, false, why),
             Standing::Failed(why) => {
                 withdraw(plan, node, seen, &attracts, &why);
-                wait(plan, node, &attracts, why);
+                wait(plan, node, &attracts, true, why);
             }
         }
     }
     plan.nodes.retain(|node| !node.is_empty());
 }
 
+/// The same for a plan that was reviewed: what was taken off comes off only if it still must, and nothing else does.
+pub fn gate_again(
+    plan: &mut ClusterPlan,
+    cluster: &DesiredCluster,
+    vocabulary: &Vocabulary,
+    live: &ObservedCluster,
+    allow: &BTreeSet<Guard>,
+    now: Timestamp,
+) {
+    let reviewed: BTreeSet<(String, String)> = plan.withdrawals().collect();
+    *plan = plan.without_withdrawals();
+    plan.waiting.clear();
+    gate(plan, cluster, vocabulary, live, allow, now);
+    for node in &mut plan.nodes {
+        let name = &node.node;
+        node.changes.retain(|change| {
+            change.reason != Reason::StorageFailed || reviewed.contains(&(name.clone(), change.key.clone()))
+        });
+    }
+    plan.nodes.retain(|node| !node.is_empty());
+}
+
 /// Moves the changes that would attract work to those that wait.
-fn wait(plan: &mut ClusterPlan, node: &DesiredNode, attracts: &[&LabelKey], why: String) {
+fn wait(plan: &mut ClusterPlan, node: &DesiredNode, attracts: &[&LabelKey], failed: bool, why: String) {
     let Some(changes) = plan.find_mut(node.name.as_str()).map(|planned| &mut planned.changes) else { return };
     let (waiting, rest) = std::mem::take(changes)
         .into_iter()
@@ -224,7 +246,7 @@ fn wait(plan: &mut ClusterPlan, node: &DesiredNode, attracts: &[&LabelKey], why:
     }));
     labels.sort_by(|a, b| a.key.cmp(&b.key));
     if !labels.is_empty() {
-        plan.waiting.push(WaitingNode { node: node.name.to_string(), labels, why });
+        plan.waiting.push(WaitingNode { node: node.name.to_string(), labels, failed, why });
     }
 }
 
@@ -254,6 +276,15 @@ fn withdraw(plan: &mut ClusterPlan, node: &DesiredNode, live: &ObservedNode, att
 }
 
 impl ClusterPlan {
+    /// What is taken off because of storage, as nodes and keys.
+    fn withdrawals(&self) -> impl Iterator<Item = (String, String)> {
+        let of = |node: &'_ NodePlan| {
+            let withdrawn = node.changes.iter().filter(|change| change.reason == Reason::StorageFailed);
+            withdrawn.map(|change| (node.node.clone(), change.key.clone())).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of)
+    }
+
     fn position(&self, node: &str) -> Result<usize, usize> {
         self.nodes.binary_search_by(|planned| planned.node.as_str().cmp(node))
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::link::At;
-use super::problem::Problem;
-use super::yaml::{Mark, Parts, Step};
+use super::At;
+use crate::manifest::problem::Problem;
+use crate::manifest::yaml::{Mark, Parts, Step};
 use crate::model::bootstrap::{Bootstrap, Engine, Join, Mount, NODE, Naming, TOKEN};
 use crate::model::cluster::{KubeletManager, Storage};
 use crate::model::path::HostPath;
 use crate::model::storage::DISTRIBUTED;
-use crate::model::{ClusterManifest, ClusterSpec, LabelKey, Origin, Places, secret};
+use crate::model::{ClusterManifest, ClusterSpec, Origin, Places, secret};
 
 const RULE: &str = "bad-bootstrap";
 
@@ -61,25 +61,6 @@ pub(super) fn check(cluster: &ClusterManifest, at: At<'_>) -> Vec<Problem> {
         checker.join(join);
     }
     checker.problems
-}
-
-/// Roles of directories that no machine can have.
-pub(super) fn roles(storage: &Storage, known: &[LabelKey], at: At<'_>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (index, directory) in storage.directories.iter().enumerate() {
-        for (item, role) in directory.roles.iter().enumerate().filter(|(_, role)| !known.contains(role)) {
-            let path = ["spec", "storage", "directories"].map(Step::Key);
-            let path: Vec<Step<'_>> =
-                path.into_iter().chain([Step::Index(index), Step::Key("roles"), Step::Index(item)]).collect();
-            let names: Vec<&str> = known.iter().map(LabelKey::as_str).collect();
-            let problem =
-                at.source.error("unknown-role", at.value(&path), format!("there is no platform role `{role}`"));
-            let help = super::hints::choose(role.as_str(), &names);
-            problems
-                .push(problem.help(help.unwrap_or_else(|| "list it under `labels.platform` of the Fleet".to_owned())));
-        }
-    }
-    problems
 }
 
 struct Checker<'d> {
@@ -193,6 +174,10 @@ impl Checker<'_> {
     }
 
     fn images(&mut self, bootstrap: &Bootstrap) {
+        if !bootstrap.images.is_empty() && bootstrap.runtime.is_none() {
+            let help = "add `runtime` with its `type`";
+            self.error(&[Step::Key("images")], "nothing says which runtime keeps the images", help);
+        }
         let mut names = BTreeMap::new();
         for (index, set) in bootstrap.images.iter().enumerate() {
             let here = [Step::Key("images"), Step::Index(index)];
