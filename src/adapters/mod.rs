@@ -8,6 +8,7 @@ pub mod files;
 pub mod folder;
 pub mod git;
 pub mod kube;
+pub mod node_images;
 pub mod notify;
 pub mod objects;
 pub mod proposals;

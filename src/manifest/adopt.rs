@@ -62,6 +62,7 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
         timeout: None,
         kubelet: None,
         storage: common.as_ref().map(storage_of),
+        bootstrap: None,
         rebalance: None,
         windows: Vec::new(),
         allow: Vec::new(),

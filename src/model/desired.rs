@@ -13,7 +13,7 @@ use super::path::StoragePath;
 use super::storage::{DISTRIBUTED, StorageWanted, WantedDirectory};
 use super::{
     ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeManifest, NodeName, Origin,
-    Vocabulary,
+    Places, Vocabulary,
 };
 
 /// Everything that a state repository asks for.
@@ -47,6 +47,8 @@ pub struct DesiredCluster {
     pub spec: Arc<ClusterSpec>,
     /// The place of its name.
     pub origin: Origin,
+    /// The places of what its machines are set up by: `storage` and `bootstrap`.
+    pub places: Places,
     /// The managed nodes by name.
     pub nodes: BTreeMap<NodeName, Arc<DesiredNode>>,
 }

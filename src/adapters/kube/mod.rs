@@ -23,6 +23,7 @@ pub use patch::{PatchError, Patched, Stale};
 pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
+use super::node_images::NodeImagesObject;
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
 use crate::model::ObservedCluster;
@@ -59,6 +60,11 @@ impl KubeCluster {
 
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
+        self.list("nodes", "/api/v1/nodes?").await
+    }
+
+    /// The images of all nodes.
+    pub async fn node_images(&self) -> Result<Vec<NodeImagesObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await
     }
 
