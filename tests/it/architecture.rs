@@ -5,14 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
     ("rebalance", &["model"]),
     ("backtest", &["model", "rebalance"]),
     ("writeback", &["model", "manifest"]),
-    ("adapters", &["model", "manifest", "plan"]),
+    ("storage", &["model"]),
+    ("adapters", &["model", "manifest", "plan", "storage"]),
+    ("agent", &["model", "storage", "adapters"]),
     ("engine", &["model", "manifest", "plan", "rebalance", "writeback", "adapters"]),
     ("report", &["model", "manifest", "plan", "rebalance", "backtest", "writeback", "engine"]),
     ("daemon", &["model", "manifest", "plan", "rebalance", "writeback", "adapters", "engine", "report"]),
@@ -27,7 +29,9 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "rebalance",
             "backtest",
             "writeback",
+            "storage",
             "adapters",
+            "agent",
             "engine",
             "report",
             "ui",
@@ -87,7 +91,7 @@ fn data_flows_one_way() {
 
 #[test]
 fn the_core_knows_no_runtime_and_no_cluster() {
-    for room in ["model", "manifest", "plan", "rebalance", "backtest", "writeback"] {
+    for room in ["model", "manifest", "plan", "rebalance", "backtest", "writeback", "storage"] {
         for path in sources(&source_folder().join(room)) {
             let code = code_of(&path);
             for foreign in ["kube::", "tokio::", "k8s_openapi", "git2::", "std::fs", "std::env", "Timestamp::now"] {

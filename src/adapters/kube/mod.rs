@@ -6,6 +6,7 @@ mod events;
 mod fence;
 mod lease;
 mod patch;
+mod storage;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub use call::CallError;
 pub use fence::Fence;
 pub use lease::{Lease, LeaseTimes, Tenure};
 pub use patch::{Patched, Stale};
+pub use storage::StorageCondition;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
 use super::objects::{List, NodeObject, PodObject};
