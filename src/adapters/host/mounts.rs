@@ -35,8 +35,8 @@ pub struct MountWatch(AsyncFd<File>);
 impl MountWatch {
     /// Watches a list from now on.
     pub fn open(mountinfo: &Path) -> Result<Self, Failure> {
-        let watched = File::open(mountinfo)
-            .and_then(|file| AsyncFd::register_with_interest(file, Interest::PRIORITY).map_err(std::io::Error::from));
+        #[expect(deprecated, reason = "its successor is unsafe, for files that can be swapped; this one is owned")]
+        let watched = File::open(mountinfo).and_then(|file| AsyncFd::with_interest(file, Interest::PRIORITY));
         watched.map(Self).map_err(|error| Failure::caused(format!("{} cannot be watched", mountinfo.display()), &error))
     }
 
