@@ -4,6 +4,7 @@
 //! problem on the way, `link` joins the documents of a repository into the desired state.
 
 pub mod adopt;
+pub mod crd;
 pub mod decode;
 pub mod edit;
 mod hints;

@@ -6,6 +6,7 @@ mod events;
 mod fence;
 mod lease;
 mod patch;
+mod report;
 mod storage;
 mod watch;
 
@@ -20,6 +21,7 @@ pub use call::CallError;
 pub use fence::Fence;
 pub use lease::{Lease, LeaseTimes, Tenure};
 pub use patch::{PatchError, Patched, Stale};
+pub use report::StorageCondition;
 pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
