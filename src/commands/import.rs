@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::problems_of;
 use crate::adapters::kube::KubeCluster;
-use crate::adapters::objects::NodeObject;
 use crate::adapters::{dump, files};
 use crate::engine::{self, Loaded, Loader, StateSource};
 use crate::error::Failure;
@@ -101,11 +100,7 @@ async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Fai
     let kube = KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None)
         .await
         .map_err(within)?;
-    let nodes = kube.nodes().await.map_err(within)?.into_iter().map(NodeObject::observed);
-    Ok((
-        connection,
-        ObservedCluster { nodes: nodes.map(|node| (node.name.clone(), node)).collect(), ..ObservedCluster::default() },
-    ))
+    Ok((connection, kube.observe().await.map_err(within)?))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

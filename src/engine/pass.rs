@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Loaded;
 use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
-use crate::adapters::objects::{NodeObject, PodObject};
+use crate::adapters::objects::PodObject;
 use crate::error::Failure;
 use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod, PodWork};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
@@ -110,14 +110,7 @@ pub(super) async fn observe_live(
     root: Option<&Path>,
 ) -> Result<Observed, Failure> {
     let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
-    let (nodes, storages) = tokio::join!(kube.nodes(), kube.storages());
-    let nodes = nodes?.into_iter().map(NodeObject::observed);
-    let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
-    let (storage, storage_unseen) = match storages {
-        Ok(storage) => (storage, None),
-        Err(why) => (BTreeMap::new(), Some(why)),
-    };
-    let nodes = ObservedCluster { nodes, storage, storage_unseen, recorded: None };
+    let nodes = kube.observe().await?;
     Ok(Observed { nodes, live: Live::Kube(Box::new(kube)) })
 }
 
