@@ -112,6 +112,8 @@ pub fn setup(name: &ClusterName, cluster: &DesiredCluster, node: &DesiredNode, l
         }
         match link {
             Some(link) => maker.link(&storage.root, link, own),
+            // A mount point is a directory by itself.
+            None if !local && bootstrap.mount.as_ref().is_some_and(|mount| is_at(mount, &storage.root)) => {}
             None => maker.root(&storage.root),
         }
         maker.directories(storage, node);
@@ -131,6 +133,10 @@ pub fn setup(name: &ClusterName, cluster: &DesiredCluster, node: &DesiredNode, l
         facts_of(join)
     });
     Setup { cluster: name.clone(), node: node.name.clone(), steps: maker.steps, storage, join }
+}
+
+fn is_at(mount: &Mount, root: &HostPath) -> bool {
+    mount.mount_point.as_ref().is_none_or(|point| point == root)
 }
 
 fn facts_of(join: &Join) -> JoinFacts {
