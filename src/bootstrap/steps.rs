@@ -206,7 +206,9 @@ impl Maker<'_> {
                 )
             }
             Engine::Containerd => {
-                let config = vec![root.clone().unwrap_or_default(), hosts_toml(&mirrors)];
+                // A string of JSON is one of TOML.
+                let toml = root.as_ref().map(|root| serde_json::Value::from(root.as_str()).to_string());
+                let config = vec![toml.unwrap_or_default(), hosts_toml(&mirrors)];
                 (
                     (Kind::ContainerdConfig, config),
                     (Kind::ContainerdRunning, Vec::new()),

@@ -77,6 +77,19 @@ fn a_run_that_fails_in_the_middle_goes_on_from_there() {
 }
 
 #[test]
+fn a_run_that_was_killed_goes_on_from_there() {
+    let Some(machine) = ready("gpu-1") else { return };
+    machine.tell("slow", "yes");
+    machine.does(
+        "bash /tmp/bootstrap.sh >/dev/null & until grep -qs pull /stand-ins/state/asked; do sleep 0.1; done; kill -KILL $!; wait || true",
+    );
+    machine.does("rm /stand-ins/state/slow");
+    // What the killed run had started still runs, and keeps no lock.
+    let ran = machine.set_up("").expect(0);
+    assert!(ran.out.contains("13 of 16 steps were done already, 3 were done now"), "{}", ran.out);
+}
+
+#[test]
 fn an_image_that_cannot_be_had_keeps_no_other_back() {
     let Some(machine) = ready("gpu-1") else { return };
     machine.tell("broken", "hub.example.org/mirror/pause:3.7").tell("hiccups", "hub.example.org/mirror/agent:v1");

@@ -65,6 +65,7 @@ case $name in
       image) holds images "$3" ;;
       pull)
         printf '%s\n' "$name $*" >>"$state/asked"
+        if [ -e "$state/slow" ]; then sleep 60; fi
         hiccup "$3"
         if holds broken "$3"; then echo 'manifest unknown' >&2; exit 1; fi
         put images "$3"
