@@ -154,7 +154,8 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
-            self.binds_and_directories(cluster, *at);
+            self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
+            self.directories(cluster, *at);
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -167,8 +168,9 @@ impl Linker<'_> {
                 }
             }
             let origin = at.origin(at.name());
+            let kubelet = super::binds::origins(cluster, at.source, at.mark);
             let spec = Arc::new(cluster.spec.clone());
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, nodes: BTreeMap::new() });
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, nodes: BTreeMap::new() });
         }
     }
 
@@ -189,16 +191,7 @@ impl Linker<'_> {
         );
     }
 
-    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
-        let mut seen = BTreeSet::new();
-        for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
-            if !seen.insert(bind.destination()) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
-                let message = format!("two binds have the destination {}", bind.destination());
-                self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
-        }
+    fn directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
         let mut seen = BTreeSet::new();
         for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
             if !seen.insert(&directory.path) {
