@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
 use super::objects::{NodeObject, PodObject};
+use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod, PodWork};
+use crate::model::{API_VERSION, ObservedCluster, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +32,7 @@ struct Written {
 enum Item {
     Node(Typed<NodeObject>),
     Pod(Typed<PodObject>),
+    Storage(Typed<NodeStorageObject>),
 }
 
 #[derive(Serialize)]
@@ -62,6 +64,8 @@ pub fn read(name: &str, text: &str) -> Result<Dump, Failure> {
         return Err(Failure::new(format!("{name} holds no nodes"))
             .hint("write a dump with `drover snapshot` or `kubectl get nodes,pods -A -o yaml`"));
     }
+    let reports = dump.nodes.storage.values().filter_map(|seen| seen.report.as_ref());
+    dump.nodes.recorded = reports.map(|report| report.checked).max();
     Ok(dump)
 }
 
@@ -76,6 +80,10 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
             let pod = serde_yaml::from_value::<PodObject>(value)?;
             dump.work.extend(pod.clone().work());
             dump.pods.extend(pod.observed());
+        }
+        (storage::KIND, value) => {
+            let object = serde_yaml::from_value::<NodeStorageObject>(value)?;
+            dump.nodes.storage.insert(object.node().to_owned(), object.observed());
         }
         (_, Value::Mapping(mut list)) => {
             let item_kind = kind.strip_suffix("List").unwrap_or_default();
@@ -97,11 +105,22 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
 }
 
 /// Writes a dump.
-pub fn write(nodes: Vec<NodeObject>, pods: Vec<PodObject>) -> Result<String, serde_yaml::Error> {
+pub fn write(
+    nodes: Vec<NodeObject>,
+    pods: Vec<PodObject>,
+    storages: Vec<NodeStorageObject>,
+) -> Result<String, serde_yaml::Error> {
     let nodes =
         nodes.into_iter().map(|node| Item::Node(Typed { api_version: "v1", kind: "Node", object: node.compact() }));
     let pods = pods.into_iter().map(|pod| Item::Pod(Typed { api_version: "v1", kind: "Pod", object: pod.compact() }));
-    serde_yaml::to_string(&Written { api_version: "v1", kind: "List", items: nodes.chain(pods).collect() })
+    let storages = storages
+        .into_iter()
+        .map(|object| Item::Storage(Typed { api_version: API_VERSION, kind: storage::KIND, object: object.compact() }));
+    serde_yaml::to_string(&Written {
+        api_version: "v1",
+        kind: "List",
+        items: nodes.chain(pods).chain(storages).collect(),
+    })
 }
 
 #[cfg(test)]

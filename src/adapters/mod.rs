@@ -11,4 +11,5 @@ pub mod kube;
 pub mod notify;
 pub mod objects;
 pub mod proposals;
+pub mod storage_objects;
 pub mod web_client;

@@ -13,7 +13,7 @@ use crate::engine::pass::Observed;
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
 use crate::error::Failure;
 use crate::model::ClusterName;
-use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, outdated};
+use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, gate_again, outdated};
 use crate::report::{PlanView, outcome_text, plan_text};
 use crate::ui::Ui;
 
@@ -178,11 +178,13 @@ async fn revisit(
     if let Some(cause) = cluster.unreachable.take() {
         ui.note(&format!("{name}: was unreachable when the plan was made, so it has no changes there ({cause})"));
     }
-    if cluster.nodes.is_empty() && cluster.refusals.is_empty() {
+    if cluster.nodes.is_empty() && cluster.waiting.is_empty() && cluster.refusals.is_empty() {
         return Ok((name.clone(), cluster, None));
     }
     match engine::observe(loaded, name, desired).await {
         Ok(observed) => {
+            let vocabulary = &loaded.desired.vocabulary;
+            gate_again(&mut cluster, desired, vocabulary, &observed.nodes, &wanted.allow, now);
             cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
             Ok((name.clone(), cluster, Some(observed)))
         }

@@ -50,8 +50,9 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
             unreachable.push(format!("{name} is unreachable: {cause}"));
         }
         if document.is_some() || matches!(live, Ok(Some(_))) {
-            let place = (name, cluster.spec.mode);
-            found.push(explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, document, live, now));
+            let seen = look.as_ref().map(|observed| &observed.nodes).map_err(ToString::to_string);
+            let place = (name, cluster);
+            found.push(explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, seen, now));
         }
     }
     if found.is_empty() {

@@ -102,7 +102,10 @@ async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Fai
         .await
         .map_err(within)?;
     let nodes = kube.nodes().await.map_err(within)?.into_iter().map(NodeObject::observed);
-    Ok((connection, ObservedCluster { nodes: nodes.map(|node| (node.name.clone(), node)).collect() }))
+    Ok((
+        connection,
+        ObservedCluster { nodes: nodes.map(|node| (node.name.clone(), node)).collect(), ..ObservedCluster::default() },
+    ))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -99,7 +99,7 @@ pub(super) fn outcome(plan: &Plan, detailed: bool) -> Outcome {
         Outcome::Error
     } else if plan.is_refused() {
         Outcome::Refused
-    } else if detailed && plan.counts().labels() > 0 {
+    } else if detailed && !plan.counts().is_nothing() {
         Outcome::Difference
     } else {
         Outcome::Done

@@ -52,8 +52,9 @@ pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<O
         .map_err(within)?;
     let nodes = kube.nodes().await.map_err(within)?;
     let pods = if args.no_pods { Vec::new() } else { kube.pods().await.map_err(within)? };
+    let storages = kube.storage_objects().await.map_err(within)?;
     let said = format!("{} nodes and {} pods of {name}", nodes.len(), pods.len());
-    let text = dump::write(nodes, pods).map_err(|error| Failure::caused("cannot write YAML", &error))?;
+    let text = dump::write(nodes, pods, storages).map_err(|error| Failure::caused("cannot write YAML", &error))?;
     match &args.out {
         None => ui.out(&text)?,
         Some(path) => {

@@ -78,6 +78,7 @@ impl Cluster {
             tokio::join!(
                 self.watch_nodes(kube),
                 self.watch_pods(kube),
+                self.watch_storage(kube),
                 self.keep_tenure(kube, &mut lease),
                 self.rebalance()
             )

@@ -124,6 +124,7 @@ impl Cluster {
         live.last_seen?;
         live.touched.clear();
         let mut plan = plan::diff(&self.name, document, &in_force.desired.vocabulary, &live.nodes);
+        plan::gate(&mut plan, document, &in_force.desired.vocabulary, &live.nodes, &BTreeSet::new(), now);
         let losing = plan::nodes_that_lose_labels(&plan);
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
         let none = BTreeSet::new();
@@ -147,6 +148,7 @@ impl Cluster {
         };
         let (now, done) = (self.now(), Instant::now());
         self.store.written(written(plan, &outcome));
+        self.store.asked(asked(plan, &outcome));
         for (node, change) in written(plan, &outcome) {
             memory.fights.applied(node, change, now);
             memory.failing.remove(node);
@@ -190,7 +192,8 @@ impl Cluster {
         let fleet = &self.in_force().desired.fleet;
         let ends = [&document.spec.suspend, &fleet.suspend].into_iter().flatten().map(|hold| hold.until.moment());
         let allowed = document.spec.allow.iter().map(|allow| allow.until.moment());
-        let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now));
+        let old = plan::storage::next_change(document, &self.store.live().nodes, now);
+        let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now)).chain(old);
         // What was due and not done waits for something else than time.
         let retries = memory.failing.values().map(|(_, again)| *again).chain(memory.rest);
         Wake { at: moments.filter(|moment| *moment > now).min(), retry: retries.filter(|again| *again > begun).min() }
@@ -199,30 +202,47 @@ impl Cluster {
     /// Writes down how the cluster stands.
     fn tell_plan(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, now: Timestamp) {
         let drifting: Vec<String> = plan.nodes.iter().take(NAMED).map(|node| node.node.clone()).collect();
+        let waiting = plan.waiting.iter().take(NAMED).map(|node| (node.node.clone(), node.why.clone())).collect();
         let counts = NodeCounts {
             managed: plan.managed as usize,
             drifting: plan.nodes.len(),
             absent: plan.absent.len(),
             unmanaged: plan.unmanaged.len(),
+            waiting: plan.waiting.len(),
         };
         self.daemon.board.cluster(&self.name, |report| {
             report.mode = plan.mode;
             report.nodes = counts;
             report.differing_labels = plan.counts().labels();
             report.drifting = drifting;
+            report.waiting = waiting;
             report.refusals = plan.refusals.clone();
             report.fights = memory.fights.open(now).filter(|_| !memory.fights_allowed).cloned().collect();
             report.failing.retain(|name, _| memory.failing.contains_key(name));
             report.compared_with = Some(in_force.revision.short());
         });
         self.tell_refusals(&mut memory.told, plan);
+        self.tell_storage(&mut memory.told, plan);
     }
+}
+
+/// What agents were asked for.
+pub(super) fn asked<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<(&'p str, &'p plan::StorageChange)> {
+    let skipped = left_out(outcome);
+    let stale: BTreeSet<&str> = outcome.stale_storage.iter().map(|stale| stale.node.as_str()).collect();
+    let nodes = plan.nodes.iter().filter(|node| !skipped.contains(node.node.as_str()));
+    let asked = nodes.filter_map(|node| Some((node.node.as_str(), node.storage.as_ref()?)));
+    asked.filter(|(node, _)| !stale.contains(node)).collect()
+}
+
+/// Nodes that could not be written, or were not tried.
+fn left_out(outcome: &ClusterOutcome) -> BTreeSet<&str> {
+    outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect()
 }
 
 /// The changes of a plan that were made.
 pub(super) fn written<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<(&'p str, &'p plan::Change)> {
-    let skipped: BTreeSet<&str> =
-        outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect();
+    let skipped = left_out(outcome);
     let stale: BTreeSet<(&str, &str)> =
         outcome.stale.iter().map(|stale| (stale.node.as_str(), stale.key.as_str())).collect();
     let nodes = plan.nodes.iter().filter(|node| !skipped.contains(node.node.as_str()));

@@ -110,9 +110,15 @@ pub(super) async fn observe_live(
     root: Option<&Path>,
 ) -> Result<Observed, Failure> {
     let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
-    let nodes = kube.nodes().await?.into_iter().map(NodeObject::observed);
+    let (nodes, storages) = tokio::join!(kube.nodes(), kube.storages());
+    let nodes = nodes?.into_iter().map(NodeObject::observed);
     let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
-    Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(Box::new(kube)) })
+    let (storage, storage_unseen) = match storages {
+        Ok(storage) => (storage, None),
+        Err(why) => (BTreeMap::new(), Some(why)),
+    };
+    let nodes = ObservedCluster { nodes, storage, storage_unseen, recorded: None };
+    Ok(Observed { nodes, live: Live::Kube(Box::new(kube)) })
 }
 
 /// Looks at every wanted cluster at the same time, and plans each. A cluster that cannot be reached is reported as such
@@ -154,6 +160,7 @@ async fn plan_cluster(
         Err(failure) => return (unreachable(name, cluster, &failure), None),
     };
     let mut plan = plan::diff(name.as_str(), cluster, &loaded.desired.vocabulary, &observed.nodes);
+    plan::gate(&mut plan, cluster, &loaded.desired.vocabulary, &observed.nodes, &wanted.allow, now);
     plan.refusals = guard(loaded, cluster, &plan, &observed, wanted, now).await;
     (plan, Some(observed))
 }

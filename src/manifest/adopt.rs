@@ -185,7 +185,7 @@ mod tests {
             let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             ((*name).to_owned(), ObservedNode { name: (*name).to_owned(), labels, ..ObservedNode::default() })
         });
-        ObservedCluster { nodes: nodes.collect() }
+        ObservedCluster { nodes: nodes.collect(), ..ObservedCluster::default() }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -155,7 +157,7 @@ impl Linker<'_> {
             }
             self.connection(cluster, *at);
             self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
-            self.directories(cluster, *at);
+            self.storage(cluster, *at);
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -189,18 +191,6 @@ impl Linker<'_> {
                 .error("bad-connection", at.key(&path), message)
                 .help("give a kubeconfig (and context), or `inCluster: true`, or `file`"),
         );
-    }
-
-    fn directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
-        let mut seen = BTreeSet::new();
-        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
-            if !seen.insert(&directory.path) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
-                let message = format!("the directory {} is listed twice", directory.path);
-                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
-            }
-        }
     }
 
     fn groups(&mut self, groups: &[(&GroupManifest, At<'_>)]) {
@@ -335,6 +325,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
+        self.storage_exception(node, at);
         self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));

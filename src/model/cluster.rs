@@ -390,11 +390,13 @@ pub enum Guard {
     Fighting,
     /// The kubelets of the cluster would restart, since their binds change.
     KubeletRestart,
+    /// A node would attract work while its storage is not verified: those labels wait.
+    StorageUnverified,
 }
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TooManyNodes,
         Self::EmptyState,
         Self::LastPlatformRole,
@@ -404,6 +406,7 @@ impl Guard {
         Self::Suspended,
         Self::Fighting,
         Self::KubeletRestart,
+        Self::StorageUnverified,
     ];
 
     /// Its name in state files, on the command line and in reports.
@@ -418,6 +421,7 @@ impl Guard {
             Self::Suspended => "suspended",
             Self::Fighting => "fighting",
             Self::KubeletRestart => "kubelet-restart",
+            Self::StorageUnverified => "storage-unverified",
         }
     }
 }

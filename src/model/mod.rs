@@ -24,7 +24,7 @@ pub mod work;
 pub mod write_back;
 
 pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
-pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode};
+pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode, DesiredStorage};
 pub use fleet::{FleetManifest, FleetSpec};
 pub use group::{GroupManifest, GroupSpec};
 pub use kubelet::ObservedKubelet;
@@ -33,6 +33,7 @@ pub use node::{NodeManifest, NodeSpec};
 pub use notice::{Notice, NoticeKind, Severity};
 pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
 pub use origin::Origin;
+pub use storage::{ObservedStorage, StorageReport, StorageWanted};
 pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
 pub use vocabulary::Vocabulary;
 pub use work::{PodWork, Taint, Toleration};

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::NodeSelection;
+use super::storage::ObservedStorage;
 use super::work::Taint;
 
 /// The field manager under which drover writes.
@@ -17,6 +18,12 @@ pub const FIELD_MANAGER: &str = "drover";
 pub struct ObservedCluster {
     /// Every node that the cluster has.
     pub nodes: BTreeMap<String, ObservedNode>,
+    /// The storage of its machines, by node.
+    pub storage: BTreeMap<String, ObservedStorage>,
+    /// Why the storage of its machines could not be looked at.
+    pub storage_unseen: Option<String>,
+    /// The moment that a recording shows; none of a live cluster.
+    pub recorded: Option<Timestamp>,
 }
 
 /// A live node, reduced to what drover decides by.
@@ -38,6 +45,12 @@ pub struct ObservedNode {
     pub ready: Option<bool>,
     /// Whether it takes no new pods (cordoned).
     pub unschedulable: bool,
+    /// Tells one start of the machine from another; empty where it is not known.
+    pub boot_id: Box<str>,
+    /// Its container runtime and the version, such as `containerd://1.7.27`; empty where it is not known.
+    pub runtime: Box<str>,
+    /// Its kernel version; empty where it is not known.
+    pub kernel: Box<str>,
 }
 
 /// What a node offers to pods.
@@ -89,6 +102,7 @@ impl ObservedNode {
         self.labels == other.labels
             && (self.allocatable, self.ready, self.unschedulable)
                 == (other.allocatable, other.ready, other.unschedulable)
+            && self.boot_id == other.boot_id
             && keys(self) == keys(other)
     }
 

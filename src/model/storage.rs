@@ -3,7 +3,7 @@
 //! The two are the `spec` and the `status` of a NodeStorage object, one for each machine and named like it. drover writes
 //! the first, the agent the second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -33,6 +33,35 @@ pub const DISTRIBUTED: [&str; 12] = [
     "fuse.alluxio-fuse",
     "fuse.curvefs",
 ];
+
+/// The storage of a machine, as the cluster's API tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedStorage {
+    /// What its agent is asked for; none where this drover cannot read that.
+    pub wanted: Option<StorageWanted>,
+    /// Counts the changes of that.
+    pub generation: i64,
+    /// What its agent saw last.
+    pub report: Option<StorageReport>,
+}
+
+impl ObservedStorage {
+    /// Whether a plan would be the same: a heartbeat moves times, and nothing that drover decides by.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let facts = |storage: &Self| {
+            storage.report.as_ref().map(|report| {
+                (
+                    report.observed_generation,
+                    report.verdict,
+                    report.reason,
+                    report.message.clone(),
+                    report.boot_id.clone(),
+                )
+            })
+        };
+        (&self.wanted, self.generation) == (&other.wanted, other.generation) && facts(self) == facts(other)
+    }
+}
 
 /// What the storage of a machine must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +117,10 @@ pub struct StorageReport {
     /// When, in UTC by the machine's clock.
     #[schemars(with = "String")]
     pub checked: Timestamp,
+    /// Since when the verdict is what it is; kept here, so that an agent that starts anew goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
     /// What it comes to.
     pub verdict: Verdict,
     /// Why, in one word.
@@ -163,6 +196,8 @@ pub enum StorageReason {
     ProbeFailed,
     /// The file system does not answer.
     ProbeTimeout,
+    /// The agent itself cannot look: it lacks a right, or does not understand what is asked.
+    AgentFailed,
 }
 
 /// The mount that a path lies on.
@@ -196,6 +231,54 @@ pub enum KubeletView {
     Stale,
 }
 
+impl StorageWanted {
+    /// What it comes to, name by name, for people.
+    pub fn fields(&self) -> BTreeMap<String, String> {
+        let mut fields: BTreeMap<String, String> = [
+            ("storage root", self.root.to_string()),
+            ("storage types", if self.local { "any, also local".to_owned() } else { self.file_systems.join(", ") }),
+            ("storage timeout", format!("{}s", self.timeout_seconds)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let mut set = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        set("storage link", self.link.as_ref().map(ToString::to_string));
+        set("storage sources", (!self.sources.is_empty()).then(|| self.sources.join(", ")));
+        set("storage kubelet", self.kubelet.then(|| "sees the same mount".to_owned()));
+        set("storage min-free", self.min_free_bytes.map(|bytes| format!("{bytes} bytes")));
+        set("storage write-test", self.write_test.then(|| "true".to_owned()));
+        for (path, directory) in &self.directories {
+            let of =
+                [directory.mode.as_ref().map(ToString::to_string), directory.owner.as_ref().map(ToString::to_string)];
+            let value: Vec<String> = of.into_iter().flatten().collect();
+            set(
+                &format!("directory {path}"),
+                Some(if value.is_empty() { "any mode".to_owned() } else { value.join(" ") }),
+            );
+        }
+        fields
+    }
+}
+
+/// What differs between two ways of asking for storage, name by name: the first value, and the second.
+pub fn differences(
+    first: Option<&StorageWanted>,
+    second: Option<&StorageWanted>,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let fields = |wanted: Option<&StorageWanted>| wanted.map(StorageWanted::fields).unwrap_or_default();
+    let (mut first, mut second) = (fields(first), fields(second));
+    let names: BTreeSet<String> = first.keys().chain(second.keys()).cloned().collect();
+    let pairs = names.into_iter().map(|name| {
+        let (first, second) = (first.remove(&name), second.remove(&name));
+        (name, first, second)
+    });
+    pairs.filter(|(_, first, second)| first != second).collect()
+}
+
 impl StorageReason {
     /// Its name, as the condition has it.
     pub fn name(self) -> &'static str {
@@ -216,6 +299,7 @@ impl StorageReason {
             Self::KubeletNotFound => "KubeletNotFound",
             Self::ProbeFailed => "ProbeFailed",
             Self::ProbeTimeout => "ProbeTimeout",
+            Self::AgentFailed => "AgentFailed",
         }
     }
 
@@ -223,7 +307,7 @@ impl StorageReason {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::StorageVerified => Verdict::Verified,
-            Self::ProbeTimeout | Self::KubeletNotFound => Verdict::Unknown,
+            Self::ProbeTimeout | Self::KubeletNotFound | Self::AgentFailed => Verdict::Unknown,
             _ => Verdict::Failed,
         }
     }

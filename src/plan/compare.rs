@@ -1,12 +1,15 @@
 //! One state against another: what a pull request changes, without a cluster.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Change, ClusterPlan, NodePlan, Reason, check, diff};
 use crate::model::observed::FIELD_MANAGER;
-use crate::model::{ClusterName, Desired, DesiredCluster, DesiredNode, Manager, Mode, ObservedCluster, ObservedNode};
+use crate::model::{
+    ClusterName, Desired, DesiredCluster, DesiredNode, Manager, Mode, ObservedCluster, ObservedNode, ObservedStorage,
+};
 
 /// What `head` changes against `base`, as a plan per cluster. Only clusters with a difference are listed.
 ///
@@ -70,7 +73,14 @@ fn as_observed(cluster: &DesiredCluster) -> ObservedCluster {
         };
         (node.name.to_string(), observed)
     });
-    ObservedCluster { nodes: nodes.collect() }
+    let storage = cluster.storage().map(|storage| {
+        let seen = |node: &Arc<DesiredNode>| {
+            let wanted = Some(storage.of(node).into_owned());
+            (node.name.to_string(), ObservedStorage { wanted, generation: 1, report: None })
+        };
+        cluster.nodes.values().map(seen).collect()
+    });
+    ObservedCluster { nodes: nodes.collect(), storage: storage.unwrap_or_default(), ..ObservedCluster::default() }
 }
 
 fn new_node(node: &DesiredNode) -> NodePlan {
@@ -81,6 +91,7 @@ fn new_node(node: &DesiredNode) -> NodePlan {
         reason: Reason::Asked,
         source: label.origin.clone().into(),
         set_by: None,
+        why: None,
     });
-    NodePlan { node: node.name.to_string(), changes: changes.collect() }
+    NodePlan { node: node.name.to_string(), changes: changes.collect(), storage: None }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ClusterPlan;
 use super::window::{Opening, opening};
+use super::{ClusterPlan, Reason};
 use crate::model::node::Hold;
 use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
 
@@ -39,7 +39,7 @@ pub fn check(
     allow: &BTreeSet<Guard>,
     now: Timestamp,
 ) -> Vec<Refusal> {
-    let after = plan.applied_to(live);
+    let after = plan.without_withdrawals().applied_to(live);
     let found = [
         too_many_nodes(plan, desired),
         empty_state(cluster, live),
@@ -74,7 +74,9 @@ pub fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, 
 
 fn too_many_nodes(plan: &ClusterPlan, desired: &Desired) -> Found {
     let limits = &desired.fleet.limits;
-    let (changed, managed) = (plan.nodes.len() as u64, u64::from(plan.managed));
+    // What an agent is asked for changes nothing for anybody who works there.
+    let labelled = plan.nodes.iter().filter(|node| !node.changes.is_empty()).count();
+    let (changed, managed) = (labelled as u64, u64::from(plan.managed));
     let percent = u64::from(limits.changed_nodes_percent.get());
     if managed < u64::from(limits.from_nodes) || changed * 100 <= percent * managed {
         return None;
@@ -177,7 +179,9 @@ fn below_guarantee(plan: &ClusterPlan, desired: &Desired, live: &ObservedCluster
 
 /// Nodes on which a live label changes or goes, so that a pod there could stop matching.
 pub fn nodes_that_lose_labels(plan: &ClusterPlan) -> BTreeSet<&str> {
-    let loses = |node: &&super::NodePlan| node.changes.iter().any(|change| change.from.is_some());
+    let loses = |node: &&super::NodePlan| {
+        node.changes.iter().any(|change| change.from.is_some() && change.reason != Reason::StorageFailed)
+    };
     plan.nodes.iter().filter(loses).map(|node| node.node.as_str()).collect()
 }
 

@@ -1,7 +1,8 @@
 //! A saved plan against the state of today.
 
-use super::{Change, Plan};
-use crate::model::Desired;
+use super::{Change, Plan, Reason, StorageChange};
+use crate::model::storage::differences;
+use crate::model::{Desired, DesiredCluster, StorageWanted};
 
 /// A change of a saved plan that the state no longer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +23,21 @@ pub struct Outdated {
 pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
     let mut found = Vec::new();
     for cluster in &plan.clusters {
+        let today = desired.clusters.get(cluster.cluster.as_str());
+        let storage = today.and_then(DesiredCluster::storage);
         for node in &cluster.nodes {
+            let now = today.and_then(|today| today.nodes.get(node.node.as_str()));
+            if let Some(change) = &node.storage {
+                let asked = now.and_then(|now| Some(storage.as_ref()?.of(now)));
+                if asked.as_deref() != change.to.as_ref() {
+                    found.extend(outdated_storage(&cluster.cluster, &node.node, change, asked.as_deref()));
+                }
+            }
             for change in &node.changes {
-                let now = desired.clusters.get(cluster.cluster.as_str()).and_then(|c| c.nodes.get(node.node.as_str()));
+                // State does not ask for a label to be taken off because of storage, only for the label itself.
+                if change.reason == Reason::StorageFailed {
+                    continue;
+                }
                 let asked = now.and_then(|now| now.label(&change.key)).map(|label| label.value.to_string());
                 let left_alone = now.is_none_or(|now| now.leaves_alone(&change.key));
                 if asked != change.to || (left_alone && asked.is_none()) {
@@ -34,6 +47,12 @@ pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
         }
     }
     found
+}
+
+fn outdated_storage(cluster: &str, node: &str, change: &StorageChange, asked: Option<&StorageWanted>) -> Vec<Outdated> {
+    let outdated =
+        |(key, planned, asked)| Outdated { cluster: cluster.to_owned(), node: node.to_owned(), key, planned, asked };
+    differences(change.to.as_ref(), asked).into_iter().map(outdated).collect()
 }
 
 fn outdated_change(cluster: &str, node: &str, change: &Change, asked: Option<String>) -> Outdated {

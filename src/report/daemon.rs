@@ -80,6 +80,10 @@ pub struct ClusterReport {
     pub differing_labels: usize,
     /// The nodes that differ from the state, by name; the first hundred.
     pub drifting: Vec<String>,
+    /// Nodes with labels that wait for their storage, and what is wrong with it or why that is not known; the first
+    /// hundred.
+    #[serde(default)]
+    pub waiting: BTreeMap<String, String>,
     /// Guards that hold the changes back.
     pub refusals: Vec<Refusal>,
     /// Labels that are left alone because somebody keeps changing them back.
@@ -107,6 +111,9 @@ pub struct NodeCounts {
     pub absent: usize,
     /// Live nodes without a document.
     pub unmanaged: usize,
+    /// Nodes with labels that wait until their storage is verified.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Who may write to a cluster.
@@ -265,8 +272,12 @@ fn sync_text(text: &mut String, sync: &SyncStatus) {
 
 fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     let counts = cluster.nodes;
+    let waits = match counts.waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} waiting for storage"),
+    };
     let line = format!(
-        "{} in sync, {} drifting, {} absent, {} unmanaged",
+        "{} in sync, {} drifting{waits}, {} absent, {} unmanaged",
         counts.managed.saturating_sub(counts.drifting + counts.absent),
         counts.drifting,
         counts.absent,
@@ -288,6 +299,10 @@ fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
         let line = format!("! held back by {}: {}", refusal.guard, clean(&refusal.message));
         let _ = writeln!(text, "  {}", paint(STYLES.remove, line));
+    }
+    for (node, why) in &cluster.waiting {
+        let line = format!("{} waits for its storage: {}", clean(node), clean(why));
+        let _ = writeln!(text, "  {}", paint(STYLES.change, line));
     }
     for fight in &cluster.fights {
         let manager = fight.manager.as_deref().unwrap_or("somebody");

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::status::{StorageStatus, storage_status};
 use super::style::{STYLES, clean, paint};
 use crate::model::node::Hold;
 use crate::model::observed::{FIELD_MANAGER, SetBy};
+use crate::model::storage::Verdict;
 use crate::model::vocabulary::is_reserved;
-use crate::model::{ClusterName, DesiredNode, Mode, ObservedNode, Vocabulary};
+use crate::model::{ClusterName, DesiredCluster, Mode, ObservedCluster, Vocabulary};
 use crate::plan::{Source, StateRevision};
 
 /// Why a node has each of its labels.
@@ -40,6 +42,9 @@ pub struct Explanation {
     pub hold: Option<Hold>,
     /// Whether the hold has ended.
     pub hold_expired: bool,
+    /// How its storage stands, where its cluster has one that agents look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
     /// Every label that is asked for or live, ordered by key.
     pub labels: Vec<LabelExplanation>,
 }
@@ -86,20 +91,21 @@ pub enum Owner {
     Foreign,
 }
 
-/// Explains the labels of a node. `live` is the outer `None` where the cluster could not be looked at.
+/// Explains the labels of a node. `seen` is what the cluster shows, or why it could not be looked at.
 pub fn explain(
     state: &StateRevision,
-    (cluster, mode): (&ClusterName, Mode),
+    (cluster, desired): (&ClusterName, &DesiredCluster),
     name: &str,
     vocabulary: &Vocabulary,
-    document: Option<&DesiredNode>,
-    live: Result<Option<&ObservedNode>, String>,
+    seen: Result<&ObservedCluster, String>,
     now: Timestamp,
 ) -> Explanation {
-    let (unreachable, live_known, live) = match live {
-        Ok(live) => (None, true, live),
-        Err(cause) => (Some(cause), false, None),
+    let document = desired.nodes.get(name).map(AsRef::as_ref);
+    let (unreachable, seen) = match seen {
+        Ok(seen) => (None, Some(seen)),
+        Err(cause) => (Some(cause), None),
     };
+    let live = seen.and_then(|seen| seen.nodes.get(name));
     let asked = document.iter().flat_map(|document| &document.labels).map(|label| label.key.as_str());
     let keys: std::collections::BTreeSet<&str> =
         asked.chain(live.iter().flat_map(|live| live.labels.keys().map(String::as_str))).collect();
@@ -128,11 +134,12 @@ pub fn explain(
     Explanation {
         state: state.clone(),
         cluster: cluster.to_string(),
-        mode,
+        mode: desired.spec.mode,
         unreachable,
         node: name.to_owned(),
         document: document.map(|document| document.origin.clone().into()),
-        live: live_known.then_some(live.is_some()),
+        live: seen.map(|_| live.is_some()),
+        storage: seen.and_then(|seen| storage_status(desired.storage().as_ref(), document, seen, name, now)),
         hold_expired: hold.as_ref().is_some_and(|hold| hold.until.has_passed(now)),
         hold,
         labels: labels.collect(),
@@ -169,6 +176,9 @@ pub fn explain_text(explanation: &Explanation) -> String {
             clean(&hold.reason)
         );
     }
+    if let Some(storage) = &explanation.storage {
+        storage_text(&mut text, storage);
+    }
     let width = |cell: fn(&LabelExplanation) -> usize| explanation.labels.iter().map(cell).max().unwrap_or(0);
     let (keys, values) = (width(|label| label.key.chars().count()), width(|label| value(label).chars().count()));
     for label in &explanation.labels {
@@ -182,6 +192,20 @@ pub fn explain_text(explanation: &Explanation) -> String {
         let _ = writeln!(text, "  {}  {}", paint(style, cells), why(label));
     }
     text
+}
+
+fn storage_text(text: &mut String, storage: &StorageStatus) {
+    let checked = storage.checked.map(|at| at.strftime(" (looked at on %Y-%m-%d %H:%M UTC)").to_string());
+    let (style, verdict) = match storage.verdict {
+        Verdict::Verified => (STYLES.add, "verified"),
+        Verdict::Failed => (STYLES.remove, "not as it must be"),
+        Verdict::Unknown => (STYLES.change, "unknown"),
+    };
+    let why = storage.why.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    let _ = writeln!(text, "  storage   {}{why}{}", paint(style, verdict), checked.unwrap_or_default());
+    if storage.verdict != Verdict::Verified {
+        let _ = writeln!(text, "            labels that attract work are not set until it is verified");
+    }
 }
 
 fn value(label: &LabelExplanation) -> String {

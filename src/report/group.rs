@@ -1,28 +1,44 @@
 //! Nodes that change alike, shown once: a plan for a thousand machines stays readable.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::plan::{Change, ClusterPlan, NodePlan, Reason};
+use crate::plan::{Change, ClusterPlan, NodePlan, Reason, Source, StorageChange, WaitingNode};
 
 /// Nodes with the same changes.
 pub(super) struct Alike<'p> {
     /// The nodes, ordered by name.
     pub nodes: Vec<&'p NodePlan>,
+    /// The changes, as the first node has them: its labels, then its storage.
+    changes: Vec<Cow<'p, Change>>,
 }
 
 impl<'p> Alike<'p> {
+    fn new(nodes: Vec<&'p NodePlan>) -> Self {
+        let storage = nodes[0].storage.iter().flat_map(StorageChange::changes).map(Cow::Owned);
+        let changes = nodes[0].changes.iter().map(Cow::Borrowed).chain(storage).collect();
+        Self { nodes, changes }
+    }
+
     /// The changes, as the first node has them.
-    pub(super) fn changes(&self) -> &'p [Change] {
-        &self.nodes[0].changes
+    pub(super) fn changes(&self) -> &[Cow<'p, Change>] {
+        &self.changes
+    }
+
+    /// Where a node's change is asked for.
+    fn source(&self, node: &'p NodePlan, index: usize) -> Option<&'p Source> {
+        node.changes.get(index).map(|change| &change.source).or(node.storage.as_ref().map(|storage| &storage.source))
     }
 
     /// Where a change is asked for, on all nodes together.
     pub(super) fn place(&self, index: usize) -> String {
-        let first = &self.nodes[0].changes[index].source;
-        let same_file = self.nodes.iter().all(|node| node.changes[index].source.origin.file == first.origin.file);
-        let same_line = self.nodes.iter().all(|node| node.changes[index].source.origin == first.origin);
+        let first = &self.changes[index].source;
+        let all =
+            |same: &dyn Fn(&Source) -> bool| self.nodes.iter().all(|node| self.source(node, index).is_some_and(same));
+        let same_file = all(&|source| source.origin.file == first.origin.file);
+        let same_line = all(&|source| source.origin == first.origin);
         let commit = match &first.commit {
-            Some(commit) if self.nodes.iter().all(|node| node.changes[index].source.commit == first.commit) => {
+            Some(commit) if all(&|source| source.commit == first.commit) => {
                 format!(" ({} {}, {})", commit.id, commit.author, commit.date)
             }
             _ => String::new(),
@@ -36,7 +52,8 @@ impl<'p> Alike<'p> {
     }
 }
 
-type Likeness<'p> = Vec<(&'p str, Option<&'p str>, Option<&'p str>, Reason, Option<(&'p str, bool)>)>;
+type Likeness<'p> = (Vec<LabelLikeness<'p>>, Option<String>);
+type LabelLikeness<'p> = (&'p str, Option<&'p str>, Option<&'p str>, Reason, Option<(&'p str, bool)>, Option<&'p str>);
 
 /// Groups nodes with the same changes; `apart` keeps every node by itself.
 pub(super) fn alike(plan: &ClusterPlan, apart: bool) -> Vec<Alike<'_>> {
@@ -48,9 +65,9 @@ pub(super) fn alike(plan: &ClusterPlan, apart: bool) -> Vec<Alike<'_>> {
     let mut rows: Vec<Alike<'_>> = Vec::new();
     for nodes in groups.into_values() {
         if apart || nodes.len() < FROM {
-            rows.extend(nodes.into_iter().map(|node| Alike { nodes: vec![node] }));
+            rows.extend(nodes.into_iter().map(|node| Alike::new(vec![node])));
         } else {
-            rows.push(Alike { nodes });
+            rows.push(Alike::new(nodes));
         }
     }
     // Large groups first, then node by node in the order of names.
@@ -61,9 +78,32 @@ pub(super) fn alike(plan: &ClusterPlan, apart: bool) -> Vec<Alike<'_>> {
 fn likeness(node: &NodePlan) -> Likeness<'_> {
     let changes = node.changes.iter().map(|change| {
         let by = change.set_by.as_ref().map(|by| (by.manager.as_str(), by.fights));
-        (change.key.as_str(), change.from.as_deref(), change.to.as_deref(), change.reason, by)
+        (change.key.as_str(), change.from.as_deref(), change.to.as_deref(), change.reason, by, change.why.as_deref())
     });
-    changes.collect()
+    let storage = node.storage.as_ref().map(|storage| format!("{:?}", (&storage.from, &storage.to)));
+    (changes.collect(), storage)
+}
+
+/// Nodes that wait with the same labels for the same reason, shown once.
+pub(super) struct Waiting<'p> {
+    /// The names, drawn together.
+    pub nodes: String,
+    /// The labels, as `org=ads train=true`.
+    pub labels: String,
+    /// What is wrong with their storage, or why that is not known.
+    pub why: &'p str,
+}
+
+/// Groups nodes that wait with the same labels for the same reason.
+pub(super) fn waiting(plan: &ClusterPlan) -> Vec<Waiting<'_>> {
+    let labels = |node: &WaitingNode| {
+        node.labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect::<Vec<_>>().join(" ")
+    };
+    let mut groups: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for node in &plan.waiting {
+        groups.entry((&node.why, labels(node))).or_default().push(&node.node);
+    }
+    groups.into_iter().map(|((why, labels), nodes)| Waiting { nodes: fold_names(nodes), labels, why }).collect()
 }
 
 /// Names with consecutive numbers drawn together: `gpu-[001-012], web-7`.

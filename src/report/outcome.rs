@@ -27,7 +27,13 @@ pub fn outcome_text(report: &ApplyReport) -> String {
 pub fn summary_line(outcome: &ClusterOutcome) -> String {
     match &outcome.skipped {
         Some(why) => format!("nothing applied: {}", clean(why)),
-        None => format!("applied {} on {}", count(outcome.labels, "label"), count(outcome.nodes, "node")),
+        None => {
+            let storage = match outcome.storage {
+                0 => String::new(),
+                nodes => format!(", storage of {}", count(nodes, "node")),
+            };
+            format!("applied {}{storage} on {}", count(outcome.labels, "label"), count(outcome.nodes, "node"))
+        }
     }
 }
 
@@ -36,7 +42,7 @@ fn cluster_text(text: &mut String, outcome: &ClusterOutcome) {
     let _ = writeln!(text, "{}: {}", paint(STYLES.bold, &outcome.cluster), paint(style, summary_line(outcome)));
     let value =
         |value: &Option<String>| value.as_deref().map_or("absent".to_owned(), |value| format!("{:?}", clean(value)));
-    for stale in &outcome.stale {
+    for stale in outcome.stale.iter().chain(&outcome.stale_storage) {
         let found =
             if stale.node_gone { "the node is gone".to_owned() } else { format!("it is {} now", value(&stale.found)) };
         let line = format!(

@@ -11,8 +11,10 @@ use super::group::fold_names;
 use super::style::{STYLES, clean, count, paint};
 use crate::engine::{Loaded, Pass};
 use crate::model::node::Hold;
-use crate::model::{Mode, ObservedCluster};
-use crate::plan::{ClusterPlan, StateRevision};
+use crate::model::storage::Verdict;
+use crate::model::{DesiredNode, DesiredStorage, Mode, ObservedCluster};
+use crate::plan::storage::standing;
+use crate::plan::{ClusterPlan, Standing, StateRevision, WaitingLabel};
 
 /// How the live clusters stand against the state.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -54,6 +56,12 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// How many labels differ.
     pub differences: usize,
+    /// Labels that wait until its storage is verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
+    /// Its storage, where its cluster has one that agents look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
     /// Its `Ready` condition, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
@@ -64,6 +72,21 @@ pub struct NodeStatus {
     pub held: Option<Hold>,
 }
 
+/// How the storage of a node stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What is wrong with it, or why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When its agent last looked, in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub checked: Option<Timestamp>,
+}
+
 /// How the labels of a node stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -72,6 +95,8 @@ pub enum NodeState {
     InSync,
     /// Other than the state says.
     Drifting,
+    /// As the state says, but for labels that wait until its storage is verified.
+    Waiting,
     /// It has a document but has not joined.
     Absent,
     /// It is live but has no document.
@@ -116,18 +141,23 @@ pub fn status(loaded: &Loaded, pass: &Pass, now: Timestamp) -> Status {
 }
 
 fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, now: Timestamp) -> Vec<NodeStatus> {
-    let Some(live) = observed(pass, plan) else { return Vec::new() };
+    let Some(seen) = observed(pass, plan) else { return Vec::new() };
     let Some(desired) = loaded.desired.clusters.get(plan.cluster.as_str()) else { return Vec::new() };
     let differing: BTreeMap<&str, usize> =
         plan.nodes.iter().map(|node| (node.node.as_str(), node.changes.len())).collect();
+    let waiting: BTreeMap<&str, &[WaitingLabel]> =
+        plan.waiting.iter().map(|node| (node.node.as_str(), node.labels.as_slice())).collect();
+    let storage = desired.storage();
     let names: std::collections::BTreeSet<&str> =
-        desired.nodes.keys().map(crate::model::NodeName::as_str).chain(live.nodes.keys().map(String::as_str)).collect();
+        desired.nodes.keys().map(crate::model::NodeName::as_str).chain(seen.nodes.keys().map(String::as_str)).collect();
     let status = names.into_iter().map(|name| {
-        let (document, live) = (desired.nodes.get(name), live.nodes.get(name));
+        let (document, live) = (desired.nodes.get(name), seen.nodes.get(name));
         let differences = differing.get(name).copied().unwrap_or(0);
+        let waiting = waiting.get(name).copied().unwrap_or_default();
         let state = match (document, live) {
-            (Some(_), Some(_)) if differences == 0 => NodeState::InSync,
-            (Some(_), Some(_)) => NodeState::Drifting,
+            (Some(_), Some(_)) if differing.contains_key(name) => NodeState::Drifting,
+            (Some(_), Some(_)) if waiting.is_empty() => NodeState::InSync,
+            (Some(_), Some(_)) => NodeState::Waiting,
             (Some(_), None) => NodeState::Absent,
             (None, _) => NodeState::Unmanaged,
         };
@@ -135,12 +165,37 @@ fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, now: Timestamp) -> Ve
             node: name.to_owned(),
             state,
             differences,
+            waiting: waiting.iter().map(|label| format!("{}={}", label.key, label.value)).collect(),
+            storage: storage_status(storage.as_ref(), document.map(AsRef::as_ref), seen, name, now),
             ready: live.and_then(|live| live.ready),
             cordoned: live.is_some_and(|live| live.unschedulable),
             held: document.and_then(|document| document.hold.clone()).filter(|hold| !hold.until.has_passed(now)),
         }
     });
     status.collect()
+}
+
+/// How the storage of a managed, live node stands.
+pub(super) fn storage_status(
+    storage: Option<&DesiredStorage>,
+    document: Option<&DesiredNode>,
+    live: &ObservedCluster,
+    name: &str,
+    now: Timestamp,
+) -> Option<StorageStatus> {
+    let (storage, document, node) = (storage?, document?, live.nodes.get(name)?);
+    let seen = live.storage.get(name);
+    let standing = match &live.storage_unseen {
+        Some(why) => Standing::Unknown(why.clone()),
+        None => standing(storage, document, node, seen, live.recorded.unwrap_or(now)),
+    };
+    let (verdict, why) = match standing {
+        Standing::Verified => (Verdict::Verified, None),
+        Standing::Failed(why) => (Verdict::Failed, Some(why)),
+        Standing::Unknown(why) => (Verdict::Unknown, Some(why)),
+    };
+    let checked = seen.and_then(|seen| seen.report.as_ref()).map(|report| report.checked);
+    Some(StorageStatus { verdict, why, checked })
 }
 
 fn observed<'p>(pass: &'p Pass, plan: &ClusterPlan) -> Option<&'p ObservedCluster> {
@@ -193,8 +248,12 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
     let mode = if cluster.mode == Mode::Observe { " (observed only)" } else { "" };
     let (synced, drifting) = (of(NodeState::InSync), of(NodeState::Drifting));
     let (absent, unmanaged) = (of(NodeState::Absent), of(NodeState::Unmanaged));
+    let waits = match of(NodeState::Waiting).len() {
+        0 => String::new(),
+        waiting => format!(", {waiting} waiting for storage"),
+    };
     let line = format!(
-        "{} in sync, {} drifting, {} absent, {} unmanaged{mode}",
+        "{} in sync, {} drifting{waits}, {} absent, {} unmanaged{mode}",
         synced.len(),
         drifting.len(),
         absent.len(),
@@ -207,6 +266,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
     {
         list(text, title, style, names);
     }
+    storage_text(text, cluster);
     list(
         text,
         "not ready",
@@ -259,6 +319,21 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
         } else {
             writeln!(text, "  {row}")
         };
+    }
+}
+
+/// Nodes whose storage is not verified, by what is wrong with it.
+fn storage_text(text: &mut String, cluster: &ClusterStatus) {
+    let mut troubles: BTreeMap<(bool, &str), Vec<&str>> = BTreeMap::new();
+    for node in &cluster.nodes {
+        if let Some(StorageStatus { verdict, why: Some(why), .. }) = &node.storage {
+            troubles.entry((*verdict != Verdict::Failed, why)).or_default().push(&node.node);
+        }
+    }
+    for ((unknown, why), nodes) in troubles {
+        let style = if unknown { STYLES.change } else { STYLES.remove };
+        let names = clean(&fold_names(nodes));
+        let _ = writeln!(text, "  {}  {names}: {}", paint(style, "storage  "), clean(why));
     }
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod fence;
 mod lease;
 mod patch;
+mod storage;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -18,11 +19,13 @@ use serde::de::DeserializeOwned;
 pub use call::CallError;
 pub use fence::Fence;
 pub use lease::{Lease, LeaseTimes, Tenure};
-pub use patch::{Patched, Stale};
+pub use patch::{PatchError, Patched, Stale};
+pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
+use crate::model::storage::PLURAL;
 
 /// How many pods one page of a list holds.
 const PAGE: usize = 2000;
@@ -71,6 +74,11 @@ impl KubeCluster {
     }
 
     async fn list<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Vec<T>, Failure> {
+        self.pages(what, path).await.map_err(|error| self.explain("list", what, &error))
+    }
+
+    /// All pages of a list.
+    async fn pages<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Vec<T>, CallError> {
         let whole = async {
             let mut items = Vec::new();
             let mut next = String::new();
@@ -79,11 +87,10 @@ impl KubeCluster {
                 let limit = if what == "pods" { format!("limit={PAGE}") } else { String::new() };
                 let request =
                     Request::get(format!("{path}{limit}{next}")).header(http::header::ACCEPT, JSON).body(Vec::new());
-                let request = request.map_err(|error| Failure::caused("cannot form a request", &error))?;
-                let body = self.call(request).await.map_err(|error| self.explain("list", what, &error))?;
-                let page: List<T> = serde_json::from_slice(&body).map_err(|error| {
-                    Failure::caused(format!("the API server's list of {what} cannot be read"), &error)
-                })?;
+                let request = request.map_err(|error| CallError::Unreachable { cause: error.to_string() })?;
+                let body = self.call(request).await?;
+                let page: List<T> = serde_json::from_slice(&body)
+                    .map_err(|error| CallError::Unreadable { what: what.to_owned(), cause: error.to_string() })?;
                 items.extend(page.items);
                 match page.metadata.next.filter(|token| !token.is_empty()) {
                     Some(token) => next = format!("&continue={token}"),
@@ -91,10 +98,7 @@ impl KubeCluster {
                 }
             }
         };
-        match tokio::time::timeout(self.timeout, whole).await {
-            Ok(done) => done,
-            Err(_) => Err(self.silent()),
-        }
+        tokio::time::timeout(self.timeout, whole).await.unwrap_or(Err(CallError::TimedOut))
     }
 
     fn silent(&self) -> Failure {
@@ -111,11 +115,18 @@ impl KubeCluster {
             .hint(format!("give drover's user a ClusterRole with the verb \"{verb}\" on the resource \"{what}\"")),
             CallError::Refused { code: 401, .. } => Failure::new("the API server does not accept drover's credentials")
                 .hint("the token or certificate of the kubeconfig is wrong or has expired"),
+            CallError::Refused { code: 404, .. } if what == PLURAL => Failure::new(
+                "the cluster knows no NodeStorage objects, so that nothing tells of its machines' storage",
+            )
+            .hint("install deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
             CallError::Refused { code, message, .. } => {
                 Failure::new(format!("the API server refused to {verb} {what} ({code}): {message}"))
             }
             CallError::Unreachable { cause } => Failure::new(format!("cannot be reached: {cause}"))
                 .hint("check that the API server runs and that its address in the kubeconfig is right"),
+            CallError::Unreadable { what, cause } => {
+                Failure::new(format!("the API server's list of {what} cannot be read: {cause}"))
+            }
             CallError::TimedOut => self.silent(),
             CallError::Fenced => Failure::new("this process does not hold the cluster's Lease any more"),
         }

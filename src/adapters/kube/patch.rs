@@ -22,8 +22,12 @@ const ATTEMPTS: usize = 5;
 pub struct Patched {
     /// How many labels were written, or already had their value.
     pub written: usize,
+    /// How many agents were asked for another storage, or already were.
+    pub asked: usize,
     /// Labels that somebody else changed since the plan was made; they were left alone.
     pub stale: Vec<Stale>,
+    /// What somebody else asked the agent for since the plan was made; it was left alone.
+    pub stale_storage: Vec<Stale>,
 }
 
 /// A label that no longer has the value that the plan expects to replace.
