@@ -8,6 +8,7 @@ pub mod files;
 pub mod folder;
 pub mod git;
 pub mod kube;
+pub mod kubelet;
 pub mod notify;
 pub mod objects;
 pub mod proposals;

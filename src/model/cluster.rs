@@ -409,6 +409,11 @@ impl Guard {
         Self::StorageUnverified,
     ];
 
+    /// Whether it holds back the binds of kubelets and nothing else.
+    pub fn is_of_binds(self) -> bool {
+        matches!(self, Self::KubeletRestart | Self::StorageUnverified)
+    }
+
     /// Its name in state files, on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {

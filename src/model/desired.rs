@@ -10,7 +10,7 @@ use super::cluster::{Directory, KubeletManager, Verify};
 use super::node::Hold;
 use super::number::ByteSize;
 use super::path::StoragePath;
-use super::storage::{StorageWanted, WantedDirectory};
+use super::storage::{DISTRIBUTED, StorageWanted, WantedDirectory};
 use super::{
     ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeManifest, NodeName, Origin,
     Vocabulary,

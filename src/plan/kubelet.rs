@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Source;
 use crate::model::cluster::{Kubelet, KubeletManager};
 use crate::model::kubelet::{BindParts, ObservedKubelet, deciding};
+use crate::model::storage::StorageReason;
 use crate::model::{DesiredCluster, ObservedCluster, ObservedNode, Origin};
 
 /// What must change of the kubelet binds of a cluster.
@@ -35,6 +36,9 @@ pub struct KubeletPlan {
     /// The kubelets that restart, one wave after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarts: Vec<Wave>,
+    /// Machines on which the storage root is not known to be mounted, where a bind of it is added, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmounted: Vec<String>,
     /// Worth knowing before it is changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -126,16 +130,18 @@ impl Wave {
 }
 
 impl KubeletPlan {
-    fn unknown(manager: KubeletManager, why: String) -> Self {
+    /// A plan that changes nothing, and only tells.
+    pub(super) fn told(manager: KubeletManager, notes: Vec<String>) -> Self {
         Self {
             manager,
-            unknown: Some(why),
+            unknown: None,
             changes: Vec::new(),
             from: Vec::new(),
             to: Vec::new(),
             config: None,
             restarts: Vec::new(),
-            notes: Vec::new(),
+            unmounted: Vec::new(),
+            notes,
             blocked: None,
         }
     }
@@ -171,19 +177,14 @@ pub fn kubelet(
     let asked = Asked::of(cluster)?;
     let seen = match seen {
         Ok(seen) => seen,
-        Err(why) => return Some(KubeletPlan::unknown(asked.kubelet.manager, why)),
+        Err(why) => return Some(KubeletPlan { unknown: Some(why), ..KubeletPlan::told(asked.kubelet.manager, Vec::new()) }),
     };
     let (to, wanted) = asked.list(&seen.binds);
     let mut plan = KubeletPlan {
-        manager: asked.kubelet.manager,
-        unknown: None,
         changes: wanted,
         from: seen.binds.clone(),
         to,
-        config: None,
-        restarts: Vec::new(),
-        notes: seen.notes.clone(),
-        blocked: None,
+        ..KubeletPlan::told(asked.kubelet.manager, seen.notes.clone())
     };
     if let (Some(rke), Some(config)) = (&asked.kubelet.rke, &seen.config) {
         let (to, _) = asked.list(config);
@@ -206,9 +207,52 @@ pub fn kubelet(
     }
     if !plan.changes.is_empty() {
         plan.restarts = waves(live, seen.max_unavailable.as_deref());
+        plan.unmounted = unmounted(&plan.changes, cluster, live);
     }
     plan.blocked = seen.blocked.clone().filter(|_| plan.changes_anything());
     (plan.changes_anything() || !plan.notes.is_empty()).then_some(plan)
+}
+
+/// The machines on which a new bind of the storage root could show an empty directory. The container engine makes a source
+/// that is missing, so that the mistake would show nowhere.
+fn unmounted(changes: &[BindChange], cluster: &DesiredCluster, live: &ObservedCluster) -> Vec<String> {
+    let Some(root) = cluster.spec.storage.as_ref().map(|storage| storage.root.as_str()) else { return Vec::new() };
+    let is_of_root = |change: &BindChange| {
+        let source = change.to.as_deref().map(|bind| BindParts::of(bind).source);
+        source.is_some_and(|source| is_within(source, root) || is_within(root, source))
+    };
+    let Some(storage) = cluster.storage().filter(|_| changes.iter().any(is_of_root)) else { return Vec::new() };
+    let managed = cluster.nodes.values().filter(|node| live.nodes.contains_key(node.name.as_str()));
+    let why = managed.filter(|node| !storage.of(node).local).filter_map(|node| {
+        let report = live.storage.get(node.name.as_str()).and_then(|seen| seen.report.as_ref());
+        match report {
+            None => Some(format!("{}: its agent has not told", node.name)),
+            Some(report) if is_mounted(report.reason) => None,
+            Some(report) => Some(format!("{}: {}", node.name, report.reason.name())),
+        }
+    });
+    why.collect()
+}
+
+fn is_within(path: &str, ancestor: &str) -> bool {
+    path.strip_prefix(ancestor.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the file system was there, whatever else is wrong: an agent looks at the mount first.
+fn is_mounted(reason: StorageReason) -> bool {
+    use StorageReason as R;
+    matches!(
+        reason,
+        R::StorageVerified
+            | R::NotWritable
+            | R::NoSpace
+            | R::DirectoryMissing
+            | R::WrongDirectory
+            | R::UnsafePath
+            | R::KubeletBindMissing
+            | R::KubeletViewStale
+            | R::KubeletNotFound
+    )
 }
 
 /// Whether what state asks for now would make the same of a saved plan's lists.
