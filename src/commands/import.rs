@@ -51,7 +51,7 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let (connection, live) = observe(args).await?;
+    let (connection, live, kubelet) = observe(args).await?;
     if live.nodes.is_empty() {
         return Err(Failure::new(format!("cluster {} has no nodes: there is nothing to adopt", args.cluster)));
     }

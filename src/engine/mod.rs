@@ -7,6 +7,7 @@ mod ahead;
 pub mod apply;
 pub mod audit;
 pub mod follow;
+pub mod kubelet;
 pub mod pass;
 mod past;
 pub mod rebalance;

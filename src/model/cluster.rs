@@ -69,6 +69,14 @@ pub struct ClusterSpec {
     pub suspend: Option<Hold>,
 }
 
+impl ClusterSpec {
+    /// The files that it names beside the documents of the state: a dump of the cluster, the cluster.yml of RKE.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let config = self.kubelet.as_ref().and_then(|kubelet| kubelet.rke.as_ref()).map(|rke| rke.config.as_str());
+        self.connection.file.as_deref().into_iter().chain(config)
+    }
+}
+
 /// How a cluster is reached: by a kubeconfig, from inside it, or not at all (a dump of its objects).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

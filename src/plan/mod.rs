@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use compare::compare;
 pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
-pub use kubelet::{BindChange, BindReason, KubeletPlan, Wave, WaveKind, is_same_set};
+pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
 pub use saved::{Outdated, outdated};
 pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
@@ -355,6 +355,11 @@ impl ClusterPlan {
     pub fn labels_are_refused(&self) -> bool {
         let holds = |refusal: &Refusal| refusal.allowed.is_none() && !refusal.guard.is_of_binds();
         self.mode == Mode::Enforce && self.refusals.iter().any(holds)
+    }
+
+    /// Whether something of the cluster could not be looked at.
+    pub fn is_partly_unknown(&self) -> bool {
+        self.unreachable.is_some() || self.kubelet.as_ref().is_some_and(|kubelet| kubelet.unknown.is_some())
     }
 
     /// Whether anything is to be written.

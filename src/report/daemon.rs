@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
-use crate::plan::{Fight, Refusal, StateRevision};
+use crate::plan::{Fight, KubeletPlan, Refusal, StateRevision};
 
 /// A running daemon, as `/status` tells it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +86,12 @@ pub struct ClusterReport {
     pub waiting: BTreeMap<String, String>,
     /// Guards that hold the changes back.
     pub refusals: Vec<Refusal>,
+    /// What must change of its kubelets' binds, and what is to be known of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
+    /// What became of the last change of binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_outcome: Option<String>,
     /// Labels that are left alone because somebody keeps changing them back.
     pub fights: Vec<Fight>,
     /// Nodes that could not be written, and why; each is tried again.

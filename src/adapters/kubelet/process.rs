@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::error::Failure;
 
 /// How long the program may take to end after it was asked to.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often somebody is looked for who asks to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 /// The longest line that is passed on.
