@@ -8,6 +8,7 @@
 //!   ├─ plan       desired against observed: changes, guards; pure, nothing rendered
 //!   ├─ rebalance  a recorded input to a decision, pure
 //!   ├─ backtest   a job trace replayed under policies, pure
+//!   ├─ bootstrap  a machine of the state to the script that sets it up, and what can be seen of it; pure
 //!   └─ writeback  a decision to edits of the state and the words of a commit
 //!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
 //!             └─ engine     one pass: load, observe, plan, guard, apply
@@ -21,6 +22,7 @@
 
 pub mod adapters;
 pub mod backtest;
+pub mod bootstrap;
 pub mod commands;
 pub mod daemon;
 pub mod engine;

@@ -1,11 +1,15 @@
 //! A dump of live objects: what `drover snapshot` or `kubectl get nodes,pods -A -o yaml` writes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
+use super::node_images::NodeImagesObject;
 use super::objects::{NodeObject, PodObject};
 use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
+use crate::model::observed::SeenImages;
 use crate::model::{API_VERSION, ObservedCluster, ObservedKubelet, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
@@ -19,6 +23,8 @@ pub struct Dump {
     pub pods: Vec<ObservedPod>,
     /// Its pods that have not ended, as work.
     pub work: Vec<PodWork>,
+    /// The images of its nodes.
+    pub images: BTreeMap<String, SeenImages>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +90,8 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     match (kind.as_str(), value) {
         ("Node", value) => {
+            let (name, images) = NodeImagesObject::deserialize(&value)?.seen();
+            dump.images.insert(name, images);
             let node = serde_yaml::from_value::<NodeObject>(value)?.observed();
             dump.nodes.nodes.insert(node.name.clone(), node);
         }

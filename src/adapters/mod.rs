@@ -9,6 +9,7 @@ pub mod folder;
 pub mod git;
 pub mod kube;
 pub mod kubelet;
+pub mod node_images;
 pub mod notify;
 pub mod objects;
 pub mod proposals;

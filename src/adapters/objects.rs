@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::node_images::ImageObject;
 use crate::model::observed::Allocatable;
 use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
 use crate::model::{Manager, ObservedNode, ObservedPod, PodWork, Taint, Toleration};
@@ -161,6 +162,9 @@ struct NodeStatusObject {
     conditions: Vec<Condition>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "NodeInfoObject::is_default")]
     node_info: NodeInfoObject,
+    /// Only written: whoever reads nodes seldom needs them.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    images: Vec<ImageObject>,
 }
 
 /// What the kubelet says of its machine.
@@ -371,6 +375,12 @@ impl NodeObject {
             runtime: self.status.node_info.container_runtime_version,
             kernel: self.status.node_info.kernel_version,
         }
+    }
+
+    /// With the images that its kubelet tells of.
+    pub fn with_images(mut self, images: Vec<ImageObject>) -> Self {
+        self.status.images = images;
+        self
     }
 
     /// Drops what the dump of a node does not need: managers that set no label, conditions other than `Ready`.

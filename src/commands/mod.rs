@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod backtest;
+mod bootstrap;
 mod common;
 mod completions;
 mod diff;
@@ -80,6 +81,7 @@ enum Command {
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Audit(audit::AuditArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
     Rebalance(rebalance::RebalanceArgs),
@@ -110,6 +112,7 @@ impl Cli {
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
             Command::Audit(args) => audit::run(&args, ui, now),
+            Command::Bootstrap(args) => bootstrap::run(&args, ui, now),
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,

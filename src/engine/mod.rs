@@ -6,6 +6,7 @@
 mod ahead;
 pub mod apply;
 pub mod audit;
+pub mod bootstrap;
 pub mod follow;
 pub mod kubelet;
 pub mod pass;

@@ -11,7 +11,7 @@ use super::Loaded;
 use super::kubelet::{self, Kubelets};
 use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
-use crate::adapters::objects::{NodeObject, PodObject};
+use crate::adapters::objects::PodObject;
 use crate::error::Failure;
 use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod, PodWork};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
@@ -124,16 +124,8 @@ pub(super) async fn observe_live(
     root: Option<&Path>,
 ) -> Result<Observed, Failure> {
     let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
-    let (nodes, storages, kubelet) =
-        tokio::join!(kube.nodes(), kube.storages(), kubelet::observe(&kube, spec, root));
-    let nodes = nodes?.into_iter().map(NodeObject::observed);
-    let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
-    let (storage, storage_unseen) = match storages {
-        Ok(storage) => (storage, None),
-        Err(why) => (BTreeMap::new(), Some(why)),
-    };
-    let nodes = ObservedCluster { nodes, storage, storage_unseen, recorded: None };
-    Ok(Observed { nodes, kubelet, live: Live::Kube(Box::new(kube)) })
+    let (nodes, kubelet) = tokio::join!(kube.observe(), kubelet::observe(&kube, spec, root));
+    Ok(Observed { nodes: nodes?, kubelet, live: Live::Kube(Box::new(kube)) })
 }
 
 /// Looks at every wanted cluster at the same time, and plans each. A cluster that cannot be reached is reported as such

@@ -1,6 +1,7 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
+mod bootstrap;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -158,6 +159,7 @@ impl Linker<'_> {
             self.connection(cluster, *at);
             self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
             self.storage(cluster, *at);
+            self.problems.extend(bootstrap::check(cluster, *at));
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -172,7 +174,9 @@ impl Linker<'_> {
             let origin = at.origin(at.name());
             let kubelet = super::binds::origins(cluster, at.source, at.mark);
             let spec = Arc::new(cluster.spec.clone());
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, nodes: BTreeMap::new() });
+            let places = bootstrap::places(*at);
+            let nodes = BTreeMap::new();
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, places, nodes });
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::Bootstrap;
 use super::node::Hold;
 use super::number::{ByteSize, Count, Fraction};
 use super::path::{Bind, DirectoryMode, HostPath, Owner, StoragePath};
@@ -55,6 +56,9 @@ pub struct ClusterSpec {
     /// The storage paths that every machine must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// What a new machine needs before it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// How machines move between groups by load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,

@@ -13,7 +13,7 @@ use super::path::StoragePath;
 use super::storage::{DISTRIBUTED, StorageWanted, WantedDirectory};
 use super::{
     ClusterName, ClusterSpec, FleetSpec, GroupName, GroupSpec, LabelKey, LabelValue, NodeManifest, NodeName, Origin,
-    Vocabulary,
+    Places, Vocabulary,
 };
 
 /// Everything that a state repository asks for.
@@ -49,6 +49,8 @@ pub struct DesiredCluster {
     pub origin: Origin,
     /// The places of its kubelet section, where it has one.
     pub kubelet: Option<KubeletOrigins>,
+    /// The places of what its machines are set up by: `storage` and `bootstrap`.
+    pub places: Places,
     /// The managed nodes by name.
     pub nodes: BTreeMap<NodeName, Arc<DesiredNode>>,
 }

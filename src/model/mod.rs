@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a file, a clock or a network.
 
+pub mod bootstrap;
 pub mod cluster;
 pub mod desired;
 pub mod fleet;
@@ -14,6 +15,7 @@ pub mod number;
 pub mod observed;
 pub mod origin;
 pub mod path;
+pub mod secret;
 pub mod selector;
 pub mod storage;
 pub mod template;
@@ -23,6 +25,7 @@ pub mod vocabulary;
 pub mod work;
 pub mod write_back;
 
+pub use bootstrap::Bootstrap;
 pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
 pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode, DesiredStorage};
 pub use fleet::{FleetManifest, FleetSpec};
@@ -32,7 +35,7 @@ pub use moves::Move;
 pub use node::{NodeManifest, NodeSpec};
 pub use notice::{Notice, NoticeKind, Severity};
 pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
-pub use origin::Origin;
+pub use origin::{Origin, Places};
 pub use storage::{ObservedStorage, StorageReport, StorageWanted};
 pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
 pub use vocabulary::Vocabulary;

@@ -1,6 +1,6 @@
 //! The observed state: what a live cluster, or a dump of one, says of its nodes and pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -51,6 +51,15 @@ pub struct ObservedNode {
     pub runtime: Box<str>,
     /// Its kernel version; empty where it is not known.
     pub kernel: Box<str>,
+}
+
+/// The images that a kubelet tells of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenImages {
+    /// How many there are; a kubelet leaves out what goes beyond its limit.
+    pub images: usize,
+    /// Their canonical names.
+    pub names: BTreeSet<String>,
 }
 
 /// What a node offers to pods.

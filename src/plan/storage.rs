@@ -302,3 +302,6 @@ impl ClusterPlan {
         &mut self.nodes[index]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod audit;
 mod backtest;
 mod backtest_html;
 mod binds;
+mod bootstrap;
 mod daemon;
 mod explain;
 mod group;
@@ -23,6 +24,7 @@ mod style;
 pub use audit::audit_text;
 pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
+pub use bootstrap::setup_text;
 pub use daemon::{
     Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
 };

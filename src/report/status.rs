@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::binds;
 use super::group::fold_names;
 use super::style::{STYLES, clean, count, paint};
+use crate::bootstrap::{Lack, lacks};
+use crate::engine::bootstrap::{self, Images};
 use crate::engine::{Loaded, Pass};
 use crate::model::node::Hold;
 use crate::model::storage::Verdict;
@@ -71,6 +73,15 @@ pub struct NodeStatus {
     pub ready: Option<bool>,
     /// Whether it takes no new pods.
     pub cordoned: bool,
+    /// Its container runtime and the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Its kernel version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// What it must have by the `bootstrap` section of its cluster, and has not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
     /// What keeps the rebalancer away now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
@@ -133,19 +144,19 @@ pub struct GroupStatus {
 }
 
 /// How the clusters of a pass stand.
-pub fn status(loaded: &Loaded, pass: &Pass, now: Timestamp) -> Status {
+pub fn status(loaded: &Loaded, pass: &Pass, images: &Images, now: Timestamp) -> Status {
     let clusters = pass.plan.clusters.iter().map(|plan| ClusterStatus {
         cluster: plan.cluster.clone(),
         mode: plan.mode,
         unreachable: plan.unreachable.clone(),
-        nodes: nodes(loaded, pass, plan, now),
+        nodes: nodes(loaded, pass, plan, images, now),
         groups: groups(loaded, pass, plan),
         kubelet: plan.kubelet.clone(),
     });
     Status { state: loaded.revision.clone(), valid: loaded.is_valid(), clusters: clusters.collect() }
 }
 
-fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, now: Timestamp) -> Vec<NodeStatus> {
+fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, images: &Images, now: Timestamp) -> Vec<NodeStatus> {
     let Some(seen) = observed(pass, plan) else { return Vec::new() };
     let Some(desired) = loaded.desired.clusters.get(plan.cluster.as_str()) else { return Vec::new() };
     let differing: BTreeMap<&str, usize> =
@@ -153,6 +164,8 @@ fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, now: Timestamp) -> Ve
     let waiting: BTreeMap<&str, &[WaitingLabel]> =
         plan.waiting.iter().map(|node| (node.node.as_str(), node.labels.as_slice())).collect();
     let storage = desired.storage();
+    let (lists, _) = bootstrap::lists(loaded, desired);
+    let images = images.get::<str>(&plan.cluster);
     let names: std::collections::BTreeSet<&str> =
         desired.nodes.keys().map(crate::model::NodeName::as_str).chain(seen.nodes.keys().map(String::as_str)).collect();
     let status = names.into_iter().map(|name| {
@@ -174,6 +187,12 @@ fn nodes(loaded: &Loaded, pass: &Pass, plan: &ClusterPlan, now: Timestamp) -> Ve
             storage: storage_status(storage.as_ref(), document.map(AsRef::as_ref), seen, name, now),
             ready: live.and_then(|live| live.ready),
             cordoned: live.is_some_and(|live| live.unschedulable),
+            runtime: live.map(|live| live.runtime.to_string()).filter(|version| !version.is_empty()),
+            kernel: live.map(|live| live.kernel.to_string()).filter(|version| !version.is_empty()),
+            lacks: document.zip(live).map_or_else(Vec::new, |(document, live)| {
+                let images = images.and_then(|images| images.get(name));
+                lacks(desired, document, live, images, &lists)
+            }),
             held: document.and_then(|document| document.hold.clone()).filter(|hold| !hold.until.has_passed(now)),
         }
     });
@@ -291,6 +310,21 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
         STYLES.change,
         cluster.nodes.iter().filter(|n| n.cordoned).map(|n| n.node.as_str()).collect(),
     );
+    let versions: Vec<String> =
+        [versions(cluster, |node| node.runtime.as_deref()), versions(cluster, |node| node.kernel.as_deref())]
+            .into_iter()
+            .zip(["", "kernel "])
+            .filter(|(versions, _)| !versions.is_empty())
+            .map(|(versions, what)| format!("{what}{versions}"))
+            .collect();
+    if !versions.is_empty() {
+        let _ = writeln!(text, "  {}  {}", paint(STYLES.dim, "runs     "), clean(&versions.join("; ")));
+    }
+    for node in cluster.nodes.iter().filter(|node| !node.lacks.is_empty()) {
+        let lacks: Vec<String> = node.lacks.iter().map(ToString::to_string).collect();
+        let line = clean(&format!("{}: {}", node.node, lacks.join("; ")));
+        let _ = writeln!(text, "  {}  {line}", paint(STYLES.change, "lacks    "));
+    }
     for node in &cluster.nodes {
         if let Some(hold) = &node.held {
             let reason = format!("{} until {} by {}: {}", node.node, hold.until, hold.owner, hold.reason);
@@ -332,6 +366,13 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
             writeln!(text, "  {row}")
         };
     }
+}
+
+/// How many nodes have which version.
+fn versions(cluster: &ClusterStatus, of: impl Fn(&NodeStatus) -> Option<&str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    cluster.nodes.iter().filter_map(of).for_each(|version| *counts.entry(version).or_default() += 1);
+    counts.into_iter().map(|(version, nodes)| format!("{version} ({nodes})")).collect::<Vec<_>>().join(", ")
 }
 
 /// Nodes whose storage is not verified, by what is wrong with it.

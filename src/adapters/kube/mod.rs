@@ -24,8 +24,10 @@ pub use patch::{PatchError, Patched, Stale};
 pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
+use super::node_images::NodeImagesObject;
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
+use crate::model::ObservedCluster;
 use crate::model::storage::PLURAL;
 
 /// How many pods one page of a list holds.
@@ -46,8 +48,24 @@ pub struct KubeCluster {
 }
 
 impl KubeCluster {
+    /// What a plan is made against: the nodes, and the storage of the machines.
+    pub async fn observe(&self) -> Result<ObservedCluster, Failure> {
+        let (nodes, storages) = tokio::join!(self.nodes(), self.storages());
+        let nodes = nodes?.into_iter().map(NodeObject::observed).map(|node| (node.name.clone(), node)).collect();
+        let (storage, storage_unseen) = match storages {
+            Ok(storage) => (storage, None),
+            Err(why) => (Default::default(), Some(why)),
+        };
+        Ok(ObservedCluster { nodes, storage, storage_unseen, recorded: None })
+    }
+
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
+        self.list("nodes", "/api/v1/nodes?").await
+    }
+
+    /// The images of all nodes.
+    pub async fn node_images(&self) -> Result<Vec<NodeImagesObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await
     }
 
