@@ -10,6 +10,7 @@ pub mod folder;
 pub mod git;
 pub mod host;
 pub mod kube;
+pub mod kubelet;
 pub mod node_images;
 pub mod notify;
 pub mod objects;

@@ -11,6 +11,7 @@ mod board;
 mod cluster;
 mod connection;
 mod follow;
+mod kubelets;
 mod metrics;
 pub mod notices;
 mod observe;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use board::Board;
 pub use metrics::Metrics;
 
+use crate::adapters::kubelet::RkeCommand;
 use crate::adapters::{backoff, clock};
 use crate::engine::{FollowOptions, InForce, StateSource};
 use crate::error::Failure;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub resync: Duration,
     /// How many nodes of a cluster are written at the same time.
     pub parallel: usize,
+    /// How RKE is run; it is not, where nobody says how.
+    pub rke: Option<RkeCommand>,
     /// When a label is left alone because somebody keeps changing it back.
     pub fights: FightLimits,
 }

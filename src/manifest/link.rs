@@ -157,7 +157,7 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
-            self.binds(cluster, *at);
+            self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
             self.storage(cluster, *at);
             self.problems.extend(bootstrap::check(cluster, *at));
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
@@ -172,9 +172,11 @@ impl Linker<'_> {
                 }
             }
             let origin = at.origin(at.name());
+            let kubelet = super::binds::origins(cluster, at.source, at.mark);
             let spec = Arc::new(cluster.spec.clone());
             let places = bootstrap::places(*at);
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, places, nodes: BTreeMap::new() });
+            let nodes = BTreeMap::new();
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, places, nodes });
         }
     }
 
@@ -193,18 +195,6 @@ impl Linker<'_> {
                 .error("bad-connection", at.key(&path), message)
                 .help("give a kubeconfig (and context), or `inCluster: true`, or `file`"),
         );
-    }
-
-    fn binds(&mut self, cluster: &ClusterManifest, at: At<'_>) {
-        let mut seen = BTreeSet::new();
-        for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
-            if !seen.insert(bind.destination()) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
-                let message = format!("two binds have the destination {}", bind.destination());
-                self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
-        }
     }
 
     fn groups(&mut self, groups: &[(&GroupManifest, At<'_>)]) {

@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::binds;
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
-use crate::plan::{Fight, Refusal, StateRevision};
+use crate::plan::{Fight, KubeletPlan, Refusal, StateRevision};
 
 /// A running daemon, as `/status` tells it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +87,12 @@ pub struct ClusterReport {
     pub waiting: BTreeMap<String, String>,
     /// Guards that hold the changes back.
     pub refusals: Vec<Refusal>,
+    /// What must change of its kubelets' binds, and what is to be known of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
+    /// What became of the last change of binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_outcome: Option<String>,
     /// Labels that are left alone because somebody keeps changing them back.
     pub fights: Vec<Fight>,
     /// Nodes that could not be written, and why; each is tried again.
@@ -97,6 +104,13 @@ pub struct ClusterReport {
     /// The state that the cluster was last compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
+}
+
+/// What is to be said of the binds of a cluster's kubelets, and of the last change of them.
+fn kubelet_lines(kubelet: &KubeletPlan, outcome: Option<&str>) -> Vec<String> {
+    let binds = binds::rows(kubelet).into_iter();
+    let binds = binds.map(|row| clean(&format!("{} {}", row.sign, row.to.or(row.from).unwrap_or_default())));
+    binds.chain(binds::lines(kubelet)).chain(outcome.map(clean)).collect()
 }
 
 /// How many nodes there are of each kind.
@@ -299,6 +313,11 @@ fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
         let line = format!("! held back by {}: {}", refusal.guard, clean(&refusal.message));
         let _ = writeln!(text, "  {}", paint(STYLES.remove, line));
+    }
+    if let Some(kubelet) = &cluster.kubelet {
+        for line in kubelet_lines(kubelet, cluster.kubelet_outcome.as_deref()) {
+            let _ = writeln!(text, "  {}", paint(STYLES.change, format!("kubelets: {line}")));
+        }
     }
     for (node, why) in &cluster.waiting {
         let line = format!("{} waits for its storage: {}", clean(node), clean(why));

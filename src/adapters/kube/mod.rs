@@ -5,6 +5,7 @@ mod connect;
 mod events;
 mod fence;
 mod lease;
+mod object;
 mod patch;
 mod report;
 mod storage;
