@@ -23,7 +23,8 @@ pub use audit::audit_text;
 pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
 pub use daemon::{
-    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
+    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, RefusedReport, SyncStatus, TenureReport, daemon_html,
+    daemon_text,
 };
 pub use explain::{Explanation, LabelExplanation, explain, explain_text};
 pub use html::html;
