@@ -20,10 +20,10 @@ use crate::adapters::kube::KubeCluster;
 use crate::engine::kubelet::add_config;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
+use crate::error::Failure;
 use crate::model::{DesiredCluster, Guard, Mode};
 use crate::plan::window::{Opening, opening};
-use crate::error::Failure;
-use crate::plan::{self, ClusterPlan, KubeletPlan, FightLimits, Fights};
+use crate::plan::{self, ClusterPlan, FightLimits, Fights, KubeletPlan};
 use crate::report::NodeCounts;
 
 /// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.
@@ -98,6 +98,7 @@ impl Cluster {
             return None; // another connection is being made
         }
         let mut plan = self.plan(&in_force, document, now)?;
+        self.daemon.metrics.planned(&self.name, begun.elapsed());
         memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
         if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);

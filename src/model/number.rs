@@ -25,7 +25,8 @@ macro_rules! checked_number {
                     return Ok(Self(number as $inner));
                 }
                 let kind = if $kind == "integer" { "whole number" } else { "number" };
-                Err(Invalid::new(format!("{number} is not {}: give a {kind} from {} to {}", $what, $least, $most)))
+                let help = format!("give a {kind} from {} to {}", $least, $most);
+                Err(Invalid::new(format!("{number} is not {}", $what), help))
             }
         }
 
