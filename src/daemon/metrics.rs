@@ -130,15 +130,15 @@ impl Metrics {
     pub(super) fn begin(&self, cluster: &str) {
         let of = OfCluster { cluster: cluster.to_owned() };
         for kind in CHANGES {
-            self.changes.get_or_create(&kind_of(cluster, kind));
+            drop(self.changes.get_or_create(&kind_of(cluster, kind)));
         }
         for resource in [NodeObject::WHAT, PodObject::WHAT] {
-            self.heard.get_or_create(&kind_of(cluster, resource));
-            self.lost.get_or_create(&kind_of(cluster, resource));
+            drop(self.heard.get_or_create(&kind_of(cluster, resource)));
+            drop(self.lost.get_or_create(&kind_of(cluster, resource)));
         }
-        self.events_failed.get_or_create(&of);
-        self.applying.get_or_create(&of);
-        self.planning.get_or_create(&of);
+        drop(self.events_failed.get_or_create(&of));
+        drop(self.applying.get_or_create(&of));
+        drop(self.planning.get_or_create(&of));
     }
 
     /// A cluster that is part of the state no more.

@@ -90,7 +90,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
 fn check_bytes(text: &str) -> Result<(), Invalid> {
     match parse_bytes(text) {
         Some(_) => Ok(()),
-        None => Err(Invalid::new(format!("{text:?} is not an amount of bytes: write for example 500M, 10Gi or 2Ti"))),
+        None => Err(Invalid::new(format!("{text:?} is not an amount of bytes"), "write for example 500M, 10Gi or 2Ti")),
     }
 }
 

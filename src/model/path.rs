@@ -101,9 +101,10 @@ fn check_mode(text: &str) -> Result<(), Invalid> {
 fn check_owner(text: &str) -> Result<(), Invalid> {
     match parse_owner(text) {
         Some(_) => Ok(()),
-        None => Err(Invalid::new(format!(
-            "{text:?} is not an owner: write the numbers of a user and a group in quotes, as \"1000:1000\""
-        ))),
+        None => Err(Invalid::new(
+            format!("{text:?} is not an owner"),
+            "write the numbers of a user and a group in quotes, as \"1000:1000\"",
+        )),
     }
 }
 
