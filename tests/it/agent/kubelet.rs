@@ -8,7 +8,7 @@ use crate::support::machine::Machine;
 /// What drover says of a kubelet with these binds, with the mount made before it starts, or after.
 fn verdicts(machine: &Machine, binds: &[&str]) -> [String; 2] {
     let binds: Vec<String> =
-        binds.iter().map(|bind| bind.replace("$F", machine.text("").trim_end_matches('/'))).collect();
+        binds.iter().map(|bind| bind.replace("$F", machine.folder().to_str().expect("text"))).collect();
     [true, false].map(|before| {
         machine.sh("umount -l $F/data/k8s 2>/dev/null || true");
         let mount = "mount -t tmpfs volume $F/data/k8s";
@@ -68,7 +68,7 @@ fn a_kubelet_on_the_host() {
 fn the_root_is_a_link_that_the_container_engine_resolved() {
     let Some(machine) = Machine::start() else { return };
     machine.sh("mkdir -p $F/nfs $F/data; mount -t tmpfs volume $F/nfs; mkdir $F/nfs/k8s; ln -s $F/nfs/k8s $F/data/k8s");
-    let (root, folder) = (machine.text("data/k8s"), machine.text("").trim_end_matches('/').to_owned());
+    let (root, folder) = (machine.text("data/k8s"), machine.folder().display().to_string());
     let kubelet = machine.kubelet_in_container(&[format!("{folder}/nfs/k8s:{root}:rslave")]);
     let spec = spec(&root, json!({"link": machine.text("nfs/k8s"), "kubelet": true}));
     let report = machine.report(&spec, false);

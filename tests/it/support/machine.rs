@@ -60,9 +60,19 @@ impl Machine {
         Some(Self { whole, first, folder })
     }
 
-    /// A path in a folder of the machine's own.
+    /// A folder of the machine's own.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().canonicalize().expect("it is there")
+    }
+
+    /// A path in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().canonicalize().expect("it is there").join(name)
+        self.folder().join(name)
+    }
+
+    /// The same path from outside, with the mounts that only the machine has.
+    pub(crate) fn from_outside(&self, name: &str) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.first)).join(self.path(name).strip_prefix("/").expect("absolute"))
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -73,7 +83,7 @@ impl Machine {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--target={}", self.first)).args(["--mount", "--pid", "--", program]);
-        command.env("F", self.path("")).env("COLUMNS", "110").stdin(Stdio::null());
+        command.env("F", self.folder()).env("COLUMNS", "110").stdin(Stdio::null());
         command
     }
 
@@ -116,11 +126,6 @@ impl Machine {
         assert!(status.expect("kill runs").success());
     }
 
-    /// The process that was started in the machine.
-    pub(crate) fn process(running: &Running) -> u32 {
-        child_of(running.id())
-    }
-
     /// A kubelet in a mount namespace of its own, as one that is no container has it; `private` or `slave`.
     pub(crate) fn kubelet_on_host(&self, propagation: &str) -> Kubelet<'_> {
         let script = "cp /bin/sleep $F/kubelet; exec $F/kubelet infinity";
@@ -144,7 +149,7 @@ impl Machine {
                 *) mount "--make-$how" "$R$destination";;
               esac
             done
-            cd "$R"; pivot_root . .; umount -l .; exec /kubelet infinity
+            mount -t proc proc "$R/proc"; mkdir "$R/old"; cd "$R"; pivot_root . old; umount -l /old; exec /kubelet infinity
         "#;
         let mut command = self.command("unshare");
         command.args(["--mount", "--propagation", "slave", "sh", "-ec", script, "sh"]).args(binds);
