@@ -10,13 +10,15 @@ use super::objects::{NodeObject, PodObject};
 use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
 use crate::model::observed::SeenImages;
-use crate::model::{API_VERSION, ObservedCluster, ObservedPod, PodWork, storage};
+use crate::model::{API_VERSION, ObservedCluster, ObservedKubelet, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dump {
     /// Its nodes.
     pub nodes: ObservedCluster,
+    /// The binds of its kubelets, where they were recorded.
+    pub kubelet: Option<ObservedKubelet>,
     /// Its pods that are bound to a node.
     pub pods: Vec<ObservedPod>,
     /// Its pods that have not ended, as work.
@@ -39,6 +41,7 @@ enum Item {
     Node(Typed<NodeObject>),
     Pod(Typed<PodObject>),
     Storage(Typed<NodeStorageObject>),
+    Kubelet(Typed<KubeletBinds>),
 }
 
 #[derive(Serialize)]
@@ -48,6 +51,14 @@ struct Typed<T> {
     kind: &'static str,
     #[serde(flatten)]
     object: T,
+}
+
+/// The kind of the document that records the binds of kubelets: of what holds them, nothing else is written down.
+const KUBELET_BINDS: &str = "KubeletBinds";
+
+#[derive(Serialize, Deserialize)]
+struct KubeletBinds {
+    spec: ObservedKubelet,
 }
 
 /// Reads a dump, in YAML or JSON. `name` is what errors call it.
@@ -93,6 +104,7 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
             let object = serde_yaml::from_value::<NodeStorageObject>(value)?;
             dump.nodes.storage.insert(object.node().to_owned(), object.observed());
         }
+        (KUBELET_BINDS, value) => dump.kubelet = Some(serde_yaml::from_value::<KubeletBinds>(value)?.spec),
         (_, Value::Mapping(mut list)) => {
             let item_kind = kind.strip_suffix("List").unwrap_or_default();
             if let Some(Value::Sequence(items)) = list.remove("items") {
@@ -117,6 +129,7 @@ pub fn write(
     nodes: Vec<NodeObject>,
     pods: Vec<PodObject>,
     storages: Vec<NodeStorageObject>,
+    kubelet: Option<ObservedKubelet>,
 ) -> Result<String, serde_yaml::Error> {
     let nodes =
         nodes.into_iter().map(|node| Item::Node(Typed { api_version: "v1", kind: "Node", object: node.compact() }));
@@ -124,10 +137,13 @@ pub fn write(
     let storages = storages
         .into_iter()
         .map(|object| Item::Storage(Typed { api_version: API_VERSION, kind: storage::KIND, object: object.compact() }));
+    let kubelet = kubelet.map(|spec| {
+        Item::Kubelet(Typed { api_version: API_VERSION, kind: KUBELET_BINDS, object: KubeletBinds { spec } })
+    });
     serde_yaml::to_string(&Written {
         api_version: "v1",
         kind: "List",
-        items: nodes.chain(pods).chain(storages).collect(),
+        items: nodes.chain(pods).chain(storages).chain(kubelet).collect(),
     })
 }
 

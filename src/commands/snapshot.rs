@@ -11,6 +11,7 @@ use crate::adapters::files;
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::node_images::NodeImagesObject;
 use crate::adapters::objects::NodeObject;
+use crate::engine;
 use crate::engine::pass::{self, selected};
 use crate::error::Failure;
 use crate::ui::Ui;
@@ -66,7 +67,12 @@ pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<O
     let pods = if args.no_pods { Vec::new() } else { kube.pods().await.map_err(within)? };
     let storages = kube.storage_objects().await.map_err(within)?;
     let said = format!("{} nodes and {} pods of {name}", nodes.len(), pods.len());
-    let text = dump::write(nodes, pods, storages).map_err(|error| Failure::caused("cannot write YAML", &error))?;
+    let kubelet = match engine::kubelet::observe(&kube, &cluster.spec, loaded.root()).await {
+        Some(kubelets) => Some(kubelets.seen.map_err(within)?),
+        None => None,
+    };
+    let text =
+        dump::write(nodes, pods, storages, kubelet).map_err(|error| Failure::caused("cannot write YAML", &error))?;
     match &args.out {
         None => ui.out(&text)?,
         Some(path) => {

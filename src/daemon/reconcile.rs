@@ -11,15 +11,19 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::cluster::Cluster;
+use super::kubelets::Due;
+use super::store::Live;
 use super::telling::Told;
 use super::tenure::May;
 use crate::adapters::clock;
 use crate::adapters::kube::KubeCluster;
+use crate::engine::kubelet::add_config;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
+use crate::error::Failure;
 use crate::model::{DesiredCluster, Guard, Mode};
 use crate::plan::window::{Opening, opening};
-use crate::plan::{self, ClusterPlan, FightLimits, Fights};
+use crate::plan::{self, ClusterPlan, FightLimits, Fights, KubeletPlan};
 use crate::report::NodeCounts;
 
 /// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.
@@ -94,6 +98,7 @@ impl Cluster {
             return None; // another connection is being made
         }
         let mut plan = self.plan(&in_force, document, now)?;
+        self.daemon.metrics.planned(&self.name, begun.elapsed());
         memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
         if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);
@@ -103,8 +108,9 @@ impl Cluster {
         let may = self.tenure.borrow().clone();
         let writable = !plan.nodes.is_empty()
             && plan.mode == Mode::Enforce
-            && !plan.is_refused()
+            && !plan.labels_are_refused()
             && may == May::Write(in_force.revision.commit.clone());
+        self.binds_are_due(&in_force, &plan, &may);
         tracing::debug!(cluster = self.name, nodes = plan.nodes.len(), writable, ?may, "pass");
         memory.failing.retain(|name, _| plan.nodes.iter().any(|node| node.node == *name));
         if let Some(kube) = kube.filter(|_| writable && memory.rest.is_none_or(|rest| rest <= begun)) {
@@ -125,12 +131,31 @@ impl Cluster {
         live.touched.clear();
         let mut plan = plan::diff(&self.name, document, &in_force.desired.vocabulary, &live.nodes);
         plan::gate(&mut plan, document, &in_force.desired.vocabulary, &live.nodes, &BTreeSet::new(), now);
+        plan.kubelet = binds(in_force, document, &live);
         let losing = plan::nodes_that_lose_labels(&plan);
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
         let none = BTreeSet::new();
         plan.refusals = refusals(&in_force.desired, document, &plan, &live.nodes, pods.as_deref(), &none, now);
         live.pods_hold_back = plan.refusals.iter().any(|refusal| refusal.guard == Guard::RunningPods);
         Some(plan)
+    }
+
+    /// Hands a change of binds on once the labels are as they must be: what attracts work is gone before what it needs.
+    fn binds_are_due(&self, in_force: &Arc<InForce>, plan: &ClusterPlan, may: &May) {
+        let due = plan.kubelet.as_ref().filter(|kubelet| {
+            kubelet.changes_anything()
+                && kubelet.blocked.is_none()
+                && plan.nodes.is_empty()
+                && plan.mode == Mode::Enforce
+                && !plan.is_refused()
+                && *may == May::Write(in_force.revision.commit.clone())
+        });
+        let due = due.map(|plan| Due { in_force: in_force.clone(), plan: plan.clone() });
+        let is_due = due.is_some();
+        self.store.live().binds_due = due;
+        if is_due {
+            self.store.binds_are_due.notify_one();
+        }
     }
 
     async fn apply(&self, memory: &mut Memory, in_force: &Arc<InForce>, plan: &ClusterPlan, kube: &KubeCluster) {
@@ -217,6 +242,7 @@ impl Cluster {
             report.drifting = drifting;
             report.waiting = waiting;
             report.refusals = plan.refusals.clone();
+            report.kubelet = plan.kubelet.clone();
             report.fights = memory.fights.open(now).filter(|_| !memory.fights_allowed).cloned().collect();
             report.failing.retain(|name, _| memory.failing.contains_key(name));
             report.compared_with = Some(in_force.revision.short());
@@ -238,6 +264,18 @@ pub(super) fn asked<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<
 /// Nodes that could not be written, or were not tried.
 fn left_out(outcome: &ClusterOutcome) -> BTreeSet<&str> {
     outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect()
+}
+
+/// What must change of the binds, by what was last seen of them.
+fn binds(in_force: &InForce, document: &DesiredCluster, live: &Live) -> Option<KubeletPlan> {
+    let mut seen = live.kubelet.clone()?;
+    if let Ok(seen) = &mut seen {
+        add_config(seen, &document.spec, |path| match in_force.files.get(path) {
+            Some(read) => read.clone(),
+            None => Err(Failure::new(format!("{path} was not read"))),
+        });
+    }
+    plan::kubelet::kubelet(document, &live.nodes, seen.as_ref().map_err(Clone::clone))
 }
 
 /// The changes of a plan that were made.

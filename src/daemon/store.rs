@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::kubelets::Due;
 use crate::adapters::kube::Seen;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::adapters::storage_objects::NodeStorageObject;
 use crate::engine::apply::StaleLabel;
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod, ObservedStorage, PodWork};
+use crate::model::{ObservedCluster, ObservedKubelet, ObservedPod, ObservedStorage, PodWork};
 use crate::plan::{Change, StorageChange};
 
 /// A cluster as it was last seen, kept up to date by its watches.
@@ -25,6 +26,8 @@ pub(super) struct Store {
     keeps_work: AtomicBool,
     /// Told when the pods must be listed anew.
     pub(super) list_pods: Notify,
+    /// Told when a change of binds is due.
+    pub(super) binds_are_due: Notify,
 }
 
 /// What is known of a cluster.
@@ -43,6 +46,10 @@ pub(super) struct Live {
     pods_failure: Option<Failure>,
     /// Whether pods hold changes of nodes back.
     pub(super) pods_hold_back: bool,
+    /// The binds of its kubelets, or why they are not known; none where binds do not apply, or before they were looked at.
+    pub(super) kubelet: Option<Result<ObservedKubelet, String>>,
+    /// A change of binds that is due.
+    pub(super) binds_due: Option<Due>,
 }
 
 impl Default for Live {
@@ -57,6 +64,8 @@ impl Default for Live {
             work: None,
             pods_failure,
             pods_hold_back: false,
+            kubelet: None,
+            binds_due: None,
         }
     }
 }

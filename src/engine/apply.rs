@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Pass;
+use super::kubelet::KubeletOutcome;
 use super::pass::Live;
 use crate::adapters::kube::{KubeCluster, PatchError, Patched, Stale};
 use crate::model::Mode;
@@ -17,6 +18,9 @@ use crate::plan::{ClusterPlan, NodePlan, Plan};
 pub trait Progress: Sync {
     /// A node is done, well or not.
     fn node_done(&self, cluster: &str);
+
+    /// Whatever changes the kubelets of a cluster says something.
+    fn told(&self, _cluster: &str, _line: &str) {}
 }
 
 /// Nobody is told.
@@ -60,6 +64,9 @@ pub struct ClusterOutcome {
     pub failed: Vec<FailedNode>,
     /// Nodes that were not tried.
     pub not_done: Vec<String>,
+    /// What became of the binds of its kubelets, where they were to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletOutcome>,
 }
 
 /// A label that somebody else changed after the plan was made.
@@ -99,6 +106,11 @@ impl ClusterOutcome {
 
     /// Whether everything that was asked for was done.
     pub fn is_whole(&self) -> bool {
+        self.labels_are_whole() && self.kubelet.as_ref().is_none_or(KubeletOutcome::is_well)
+    }
+
+    /// Whether every label that was asked for was set.
+    pub fn labels_are_whole(&self) -> bool {
         self.stale.is_empty() && self.stale_storage.is_empty() && self.failed.is_empty() && self.not_done.is_empty()
     }
 }

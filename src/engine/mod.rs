@@ -8,6 +8,7 @@ pub mod apply;
 pub mod audit;
 pub mod bootstrap;
 pub mod follow;
+pub mod kubelet;
 pub mod pass;
 mod past;
 pub mod rebalance;

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::write::{WriteError, document};
-use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection, Directory, Storage, Verify};
+use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection, Directory, Kubelet, Storage, Verify};
 use crate::model::fleet::{FleetKind, FleetMetadata};
 use crate::model::group::{GroupKind, GroupMetadata};
 use crate::model::node::{Devices, Gpu, NodeKind, NodeMetadata, StorageException, Workload};
-use crate::model::path::StoragePath;
+use crate::model::path::{Bind, StoragePath};
 use crate::model::storage::WantedDirectory;
 use crate::model::vocabulary::{fixed, is_reserved};
 use crate::model::{
     ApiVersion, ClusterManifest, ClusterName, ClusterSpec, Desired, FleetManifest, FleetSpec, GroupManifest, GroupName,
-    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedNode, ObservedStorage,
-    StorageWanted, Vocabulary,
+    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedKubelet, ObservedNode,
+    ObservedStorage, StorageWanted, Vocabulary,
 };
 
 /// What to adopt.
@@ -32,6 +32,8 @@ pub struct Adoption<'a> {
     pub has_fleet: bool,
     /// Prefixes of label keys that are declared as well, beside the keys without a prefix.
     pub prefixes: &'a [String],
+    /// How its kubelets are configured, and their live binds, where that is adopted.
+    pub kubelet: Option<&'a (Kubelet, ObservedKubelet)>,
 }
 
 /// The documents of an adopted cluster.
@@ -60,7 +62,7 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
         connection: adoption.connection.clone(),
         mode: adoption.mode,
         timeout: None,
-        kubelet: None,
+        kubelet: adoption.kubelet.map(|(kubelet, seen)| with_binds(kubelet, seen, &mut adopted.left_alone)),
         storage: common.as_ref().map(storage_of),
         bootstrap: None,
         rebalance: None,
@@ -137,6 +139,20 @@ fn exception(seen: Option<&ObservedStorage>, common: Option<&StorageWanted>) -> 
     let differs = (own.local, &own.link) != (common.local, &common.link);
     let reason = "as it was when the cluster was adopted".to_owned();
     differs.then(|| StorageException { local: own.local, link: own.link.clone(), reason })
+}
+
+/// The kubelet section with all live binds that a state can say.
+fn with_binds(kubelet: &Kubelet, seen: &ObservedKubelet, left_alone: &mut Vec<String>) -> Kubelet {
+    let mut kubelet = kubelet.clone();
+    for bind in &seen.binds {
+        match bind.parse::<Bind>() {
+            Ok(bind) if !kubelet.extra_binds.iter().any(|known| known.destination() == bind.destination()) => {
+                kubelet.extra_binds.push(bind);
+            }
+            _ => left_alone.push(format!("the kubelet bind {bind}")),
+        }
+    }
+    kubelet
 }
 
 type Groups = BTreeMap<LabelValue, GroupName>;
@@ -260,6 +276,7 @@ mod tests {
             state: &Desired::default(),
             has_fleet: false,
             prefixes: &prefixes,
+            kubelet: None,
         };
         let adopted = adopt(&adoption).expect("documents");
         let parsed: Vec<_> =

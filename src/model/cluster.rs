@@ -9,6 +9,7 @@ use super::bootstrap::Bootstrap;
 use super::node::Hold;
 use super::number::{ByteSize, Count, Fraction};
 use super::path::{Bind, DirectoryMode, HostPath, Owner, StoragePath};
+use super::text::RancherId;
 use super::time::{Deadline, Interval, Schedule, ZoneName};
 use super::{ApiVersion, ClusterName, LabelKey, kind};
 
@@ -72,6 +73,14 @@ pub struct ClusterSpec {
     pub suspend: Option<Hold>,
 }
 
+impl ClusterSpec {
+    /// The files that it names beside the documents of the state: a dump of the cluster, the cluster.yml of RKE.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let config = self.kubelet.as_ref().and_then(|kubelet| kubelet.rke.as_ref()).map(|rke| rke.config.as_str());
+        self.connection.file.as_deref().into_iter().chain(config)
+    }
+}
+
 /// How a cluster is reached: by a kubeconfig, from inside it, or not at all (a dump of its objects).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -113,9 +122,39 @@ impl Mode {
 pub struct Kubelet {
     /// What configures the kubelets of this cluster.
     pub manager: KubeletManager,
-    /// Host directories bound into the kubelet container.
+    /// Of `manager: rke`: where its configuration lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rke: Option<Rke>,
+    /// Of `manager: rancher`: which cluster of which Rancher it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rancher: Option<Rancher>,
+    /// Host directories bound into the kubelet container. Binds that are live and not named here are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_binds: Vec<Bind>,
+    /// Destinations of binds that must not be there any more: drover removes a bind only where this says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_binds: Vec<HostPath>,
+    /// For how long a change is followed until every kubelet has it (default 1h).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
+}
+
+/// Where the configuration of a cluster that RKE1 made lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rke {
+    /// Its cluster.yml, relative to the root of the state, or an absolute path beside it.
+    pub config: String,
+}
+
+/// Which cluster of which Rancher this is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rancher {
+    /// How the cluster in which Rancher itself runs is reached.
+    pub connection: Connection,
+    /// The id that Rancher gave this cluster, such as `c-x7k2p`.
+    pub cluster: RancherId,
 }
 
 /// What configures the kubelets of a cluster.
@@ -128,6 +167,23 @@ pub enum KubeletManager {
     Rancher,
     /// The kubelet runs on the host (RKE2, K3s, kubeadm): binds do not apply.
     None,
+}
+
+impl KubeletManager {
+    /// Whether binds of the kubelet exist there at all.
+    pub fn has_binds(self) -> bool {
+        self != Self::None
+    }
+}
+
+impl fmt::Display for KubeletManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Rke => "rke",
+            Self::Rancher => "rancher",
+            Self::None => "none",
+        })
+    }
 }
 
 /// The storage paths that every machine must have.
@@ -344,13 +400,15 @@ pub enum Guard {
     Suspended,
     /// Another manager keeps undoing a change: drover leaves that label alone for a while.
     Fighting,
+    /// The kubelets of the cluster would restart, since their binds change.
+    KubeletRestart,
     /// A node would attract work while its storage is not verified: those labels wait.
     StorageUnverified,
 }
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TooManyNodes,
         Self::EmptyState,
         Self::LastPlatformRole,
@@ -359,8 +417,14 @@ impl Guard {
         Self::OutsideWindow,
         Self::Suspended,
         Self::Fighting,
+        Self::KubeletRestart,
         Self::StorageUnverified,
     ];
+
+    /// Whether it holds back the binds of kubelets and nothing else.
+    pub fn is_of_binds(self) -> bool {
+        matches!(self, Self::KubeletRestart | Self::StorageUnverified)
+    }
 
     /// Its name in state files, on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -373,6 +437,7 @@ impl Guard {
             Self::OutsideWindow => "outside-window",
             Self::Suspended => "suspended",
             Self::Fighting => "fighting",
+            Self::KubeletRestart => "kubelet-restart",
             Self::StorageUnverified => "storage-unverified",
         }
     }

@@ -47,10 +47,23 @@ pub struct DesiredCluster {
     pub spec: Arc<ClusterSpec>,
     /// The place of its name.
     pub origin: Origin,
+    /// The places of its kubelet section, where it has one.
+    pub kubelet: Option<KubeletOrigins>,
     /// The places of what its machines are set up by: `storage` and `bootstrap`.
     pub places: Places,
     /// The managed nodes by name.
     pub nodes: BTreeMap<NodeName, Arc<DesiredNode>>,
+}
+
+/// Where the kubelet section of a Cluster document asks for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeletOrigins {
+    /// The place of its manager.
+    pub manager: Origin,
+    /// The place of each of its binds.
+    pub binds: Vec<Origin>,
+    /// The place of each destination that must go.
+    pub removed: Vec<Origin>,
 }
 
 /// A managed node.

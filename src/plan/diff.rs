@@ -17,6 +17,7 @@ pub fn diff(name: &str, desired: &DesiredCluster, vocabulary: &Vocabulary, live:
         managed: desired.nodes.len() as u32,
         nodes: Vec::new(),
         waiting: Vec::new(),
+        kubelet: None,
         absent: Vec::new(),
         unmanaged: Vec::new(),
         refusals: Vec::new(),

@@ -48,6 +48,8 @@ pub fn check(
         running_pods(live, &after, pods),
         outside_window(plan, cluster, now),
         suspended(plan, desired, cluster, now),
+        kubelet_restart(plan),
+        unmounted(plan),
     ];
     found
         .into_iter()
@@ -125,7 +127,7 @@ fn outside_window(plan: &ClusterPlan, cluster: &DesiredCluster, now: Timestamp) 
     let Opening::Closed { opens } = opening(&cluster.spec.windows, now) else { return None };
     let when = opens.map_or_else(|| "none ever opens".to_owned(), |opens| format!("the next one opens at {opens}"));
     let message = format!("no maintenance window is open; {when}");
-    (!plan.nodes.is_empty()).then(|| (Guard::OutsideWindow, message, Vec::new()))
+    plan.changes_anything().then(|| (Guard::OutsideWindow, message, Vec::new()))
 }
 
 fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, now: Timestamp) -> Found {
@@ -134,7 +136,27 @@ fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, no
     let (hold, what) =
         of(&cluster.spec.suspend, "the cluster").or_else(|| of(&desired.fleet.suspend, "the whole fleet"))?;
     let message = format!("{what} is suspended by {} until {}: {}", hold.owner, hold.until, hold.reason);
-    (!plan.nodes.is_empty()).then(|| (Guard::Suspended, message, Vec::new()))
+    plan.changes_anything().then(|| (Guard::Suspended, message, Vec::new()))
+}
+
+fn kubelet_restart(plan: &ClusterPlan) -> Found {
+    let kubelet = plan.kubelet.as_ref().filter(|kubelet| !kubelet.restarts.is_empty())?;
+    let s = |number: usize| if number == 1 { "" } else { "s" };
+    let (restarts, binds) = (kubelet.restarting(), kubelet.changes.len());
+    let message = format!(
+        "{restarts} kubelet{} would restart for {binds} bind{}, and nothing takes a bad bind back",
+        s(restarts),
+        s(binds)
+    );
+    let details = kubelet.restarts.iter().map(|wave| format!("{}: {}", wave.title(), wave.nodes.join(", ")));
+    Some((Guard::KubeletRestart, message, details.collect()))
+}
+
+fn unmounted(plan: &ClusterPlan) -> Found {
+    let kubelet = plan.kubelet.as_ref().filter(|kubelet| !kubelet.unmounted.is_empty())?;
+    let message = "the storage root would be bound where it is not known to be mounted: pods would write to an empty \
+                   directory of the local disk";
+    Some((Guard::StorageUnverified, message.to_owned(), kubelet.unmounted.clone()))
 }
 
 /// What a group has in a cluster.

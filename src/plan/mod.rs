@@ -6,6 +6,7 @@ mod compare;
 mod diff;
 pub mod fight;
 mod guard;
+pub mod kubelet;
 mod saved;
 pub mod storage;
 pub mod window;
@@ -20,6 +21,7 @@ pub use compare::compare;
 pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
+pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
 pub use saved::{Outdated, outdated};
 pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
 
@@ -93,6 +95,9 @@ pub struct ClusterPlan {
     /// Labels that wait until the storage of their node is verified, ordered by the node's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingNode>,
+    /// What must change of its kubelets' binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
     /// Nodes that have a document but are not live; their labels are set when they join.
     pub absent: Vec<AbsentNode>,
     /// Live nodes without a document: reported, never touched.
@@ -212,6 +217,12 @@ pub struct Counts {
     pub storage: usize,
     /// Nodes with labels that wait until their storage is verified.
     pub waiting: usize,
+    /// Binds of kubelets that change.
+    pub binds: usize,
+    /// Kubelets that restart for that.
+    pub restarts: usize,
+    /// Files of RKE that change.
+    pub configs: usize,
 }
 
 impl std::fmt::Display for Counts {
@@ -230,6 +241,11 @@ impl std::fmt::Display for Counts {
         if self.storage > 0 {
             write!(f, "; storage of {} node{}", self.storage, s(self.storage))?;
         }
+        if self.binds > 0 {
+            write!(f, "; {} kubelet bind{}, {} restart{}", self.binds, s(self.binds), self.restarts, s(self.restarts))?;
+        } else if self.configs > 0 {
+            write!(f, "; cluster.yml")?;
+        }
         if self.waiting > 0 {
             write!(f, "; {} node{} waiting for storage", self.waiting, s(self.waiting))?;
         }
@@ -245,7 +261,7 @@ impl Counts {
 
     /// Whether live is as state says.
     pub fn is_nothing(&self) -> bool {
-        self.nodes + self.waiting == 0
+        self.nodes + self.waiting + self.binds + self.configs == 0
     }
 }
 
@@ -257,6 +273,9 @@ impl std::ops::AddAssign for Counts {
         self.remove += other.remove;
         self.storage += other.storage;
         self.waiting += other.waiting;
+        self.binds += other.binds;
+        self.restarts += other.restarts;
+        self.configs += other.configs;
     }
 }
 
@@ -281,7 +300,9 @@ impl Plan {
                 node.changes.iter_mut().map(|change| &mut change.source).chain(storage)
             });
             let waiting = cluster.waiting.iter_mut().flat_map(|node| &mut node.labels).map(|label| &mut label.source);
-            changes.chain(waiting).chain(cluster.absent.iter_mut().map(|absent| &mut absent.source))
+            let kubelet = cluster.kubelet.iter_mut().flat_map(|kubelet| &mut kubelet.changes);
+            let binds = kubelet.map(|change| &mut change.source);
+            changes.chain(waiting).chain(binds).chain(cluster.absent.iter_mut().map(|absent| &mut absent.source))
         })
     }
 }
@@ -296,6 +317,7 @@ impl ClusterPlan {
             managed: managed as u32,
             nodes: Vec::new(),
             waiting: Vec::new(),
+            kubelet: None,
             absent: Vec::new(),
             unmanaged: Vec::new(),
             refusals: Vec::new(),
@@ -309,6 +331,9 @@ impl ClusterPlan {
             nodes: self.nodes.len(),
             storage: self.nodes.iter().filter(|node| node.storage.is_some()).count(),
             waiting: self.waiting.len(),
+            binds: self.kubelet.as_ref().map_or(0, |kubelet| kubelet.changes.len()),
+            restarts: self.kubelet.as_ref().map_or(0, KubeletPlan::restarting),
+            configs: self.kubelet.as_ref().is_some_and(KubeletPlan::edits).into(),
             ..Counts::default()
         };
         for change in self.nodes.iter().flat_map(|node| &node.changes) {
@@ -324,6 +349,22 @@ impl ClusterPlan {
     /// Whether a guard holds the changes back. Where nothing is ever written, there is nothing to hold back.
     pub fn is_refused(&self) -> bool {
         self.mode == Mode::Enforce && self.refusals.iter().any(|refusal| refusal.allowed.is_none())
+    }
+
+    /// Whether a guard holds back more than the binds of kubelets alone.
+    pub fn labels_are_refused(&self) -> bool {
+        let holds = |refusal: &Refusal| refusal.allowed.is_none() && !refusal.guard.is_of_binds();
+        self.mode == Mode::Enforce && self.refusals.iter().any(holds)
+    }
+
+    /// Whether something of the cluster could not be looked at.
+    pub fn is_partly_unknown(&self) -> bool {
+        self.unreachable.is_some() || self.kubelet.as_ref().is_some_and(|kubelet| kubelet.unknown.is_some())
+    }
+
+    /// Whether anything is to be written.
+    pub fn changes_anything(&self) -> bool {
+        !self.nodes.is_empty() || self.kubelet.as_ref().is_some_and(KubeletPlan::changes_anything)
     }
 
     /// What the cluster would be after the changes.

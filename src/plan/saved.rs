@@ -1,5 +1,6 @@
 //! A saved plan against the state of today.
 
+use super::kubelet::is_still_asked;
 use super::{Change, Plan, Reason, StorageChange};
 use crate::model::storage::differences;
 use crate::model::{Desired, DesiredCluster, StorageWanted};
@@ -25,6 +26,20 @@ pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
     for cluster in &plan.clusters {
         let today = desired.clusters.get(cluster.cluster.as_str());
         let storage = today.and_then(DesiredCluster::storage);
+        if let Some(kubelet) = &cluster.kubelet
+            && !is_still_asked(kubelet, today)
+        {
+            found.push(Outdated {
+                cluster: cluster.cluster.clone(),
+                node: "kubelet".to_owned(),
+                key: "binds".to_owned(),
+                planned: Some(kubelet.to.join(" ")),
+                asked: today.map(|today| {
+                    let binds = today.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds);
+                    binds.map(|bind| bind.as_str()).collect::<Vec<_>>().join(" ")
+                }),
+            });
+        }
         for node in &cluster.nodes {
             let now = today.and_then(|today| today.nodes.get(node.node.as_str()));
             if let Some(change) = &node.storage {

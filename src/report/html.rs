@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::binds::{self, BindRow};
 use super::group::{Waiting, alike, fold_names, waiting};
 use super::plan::{PlanView, why};
 use crate::plan::{ClusterPlan, Plan, Refusal};
@@ -22,6 +23,8 @@ struct ClusterView<'p> {
     refusals: &'p [Refusal],
     rows: Vec<Row<'p>>,
     waiting: Vec<Waiting<'p>>,
+    binds: Vec<BindRow<'p>>,
+    bind_lines: Vec<String>,
     absent: String,
     unmanaged: String,
     open: bool,
@@ -78,6 +81,8 @@ fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {
         refusals: &plan.refusals,
         rows: rows.collect(),
         waiting: waiting(plan),
+        binds: plan.kubelet.as_ref().map(binds::rows).unwrap_or_default(),
+        bind_lines: plan.kubelet.as_ref().map(binds::lines).unwrap_or_default(),
         absent: fold_names(plan.absent.iter().map(|absent| absent.node.as_str())),
         unmanaged: fold_names(plan.unmanaged.iter().map(String::as_str)),
         open: !plan.counts().is_nothing() || plan.is_refused() || plan.unreachable.is_some(),

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use super::binds;
 use super::group::{alike, fold_names, waiting};
 use super::plan::{PlanView, why};
 use super::style::{clean, count};
-use crate::plan::{ClusterPlan, Plan};
+use crate::plan::{ClusterPlan, KubeletPlan, Plan};
 
 /// What GitHub accepts as a comment, in characters.
 pub const MARKDOWN_LIMIT: usize = 65_536;
@@ -84,6 +85,9 @@ fn table(text: &mut String, clusters: &[&ClusterPlan], budget: usize) {
         if counts.storage > 0 {
             notes.push(format!("storage of {}", count(counts.storage, "node")));
         }
+        if counts.restarts > 0 {
+            notes.push(format!("♻️ {}", count(counts.restarts, "kubelet")));
+        }
         if counts.waiting > 0 {
             notes.push(format!("⏳ {} for storage", count(counts.waiting, "node")));
         }
@@ -114,6 +118,7 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
         && cluster.refusals.is_empty()
         && cluster.unreachable.is_none()
         && cluster.notes.is_empty()
+        && cluster.kubelet.is_none()
     {
         return Some((String::new(), true));
     }
@@ -173,6 +178,7 @@ fn preface(cluster: &ClusterPlan, view: PlanView) -> Vec<String> {
         format!("⏳ {names} waits for its storage with {labels}: {}\n\n", escaped(waiting.why))
     }));
     pieces.extend(cluster.notes.iter().map(|note| format!("{}\n\n", escaped(note))));
+    pieces.extend(cluster.kubelet.iter().map(kubelet));
     if !cluster.absent.is_empty() {
         pieces.push(format!(
             "Absent, labelled when they join: {}\n\n",
@@ -184,6 +190,21 @@ fn preface(cluster: &ClusterPlan, view: PlanView) -> Vec<String> {
         pieces.push(format!("{title}: {}\n\n", names(cluster.unmanaged.iter().map(String::as_str))));
     }
     pieces
+}
+
+fn kubelet(plan: &KubeletPlan) -> String {
+    let mut text = format!("**Kubelet binds** ({})\n", plan.manager);
+    for row in binds::rows(plan) {
+        let bind = [row.from, row.to].into_iter().flatten().map(code).collect::<Vec<_>>().join(" → ");
+        let what = match row.sign {
+            '+' => "added",
+            '~' => "changed",
+            _ => "removed",
+        };
+        let _ = writeln!(text, "- {what}: {bind} ({})", escaped(&row.why));
+    }
+    binds::lines(plan).iter().for_each(|line| text += &format!("- {}\n", escaped(line)));
+    text + "\n"
 }
 
 fn row(row: &super::group::Alike<'_>) -> String {

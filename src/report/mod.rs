@@ -5,6 +5,7 @@
 mod audit;
 mod backtest;
 mod backtest_html;
+mod binds;
 mod bootstrap;
 mod daemon;
 mod explain;
@@ -25,9 +26,10 @@ pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
 pub use bootstrap::setup_text;
 pub use daemon::{
-    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
+    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, RefusedReport, SyncStatus, TenureReport, daemon_html,
+    daemon_text,
 };
-pub use explain::{Explanation, LabelExplanation, explain, explain_text};
+pub use explain::{BindExplanation, Explanation, LabelExplanation, explain, explain_binds, explain_text};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};
 pub use moves::{MoveOutcome, MoveReport, move_text};

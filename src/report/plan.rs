@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use super::binds;
 use super::group::{Alike, alike, fold_names, waiting};
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
-use crate::plan::{Change, ClusterPlan, Plan, Reason, Refusal};
+use crate::plan::{Change, ClusterPlan, KubeletPlan, Plan, Reason, Refusal};
 
 /// How much of a plan is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,9 +82,28 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     for row in &rows {
         row_text(text, row, &widths);
     }
+    if let Some(kubelet) = &cluster.kubelet {
+        kubelet_text(text, kubelet);
+    }
     others_text(text, cluster, view);
     for refusal in &cluster.refusals {
         refusal_text(text, refusal, cluster.mode);
+    }
+}
+
+fn kubelet_text(text: &mut String, kubelet: &KubeletPlan) {
+    let _ = writeln!(text, "  {}", paint(STYLES.bold, format!("kubelet binds ({})", kubelet.manager)));
+    for row in binds::rows(kubelet) {
+        let style = match row.sign {
+            '+' => STYLES.add,
+            '~' => STYLES.change,
+            _ => STYLES.remove,
+        };
+        let bind = [row.from, row.to].into_iter().flatten().map(clean).collect::<Vec<_>>().join(" → ");
+        let _ = writeln!(text, "    {}  {}", paint(style, format!("{} {bind}", row.sign)), paint(STYLES.dim, row.why));
+    }
+    for line in binds::lines(kubelet) {
+        let _ = writeln!(text, "    {line}");
     }
 }
 

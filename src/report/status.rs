@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::binds;
 use super::group::fold_names;
 use super::style::{STYLES, clean, count, paint};
 use crate::bootstrap::{Lack, lacks};
@@ -16,7 +17,7 @@ use crate::model::node::Hold;
 use crate::model::storage::Verdict;
 use crate::model::{DesiredNode, DesiredStorage, Mode, ObservedCluster};
 use crate::plan::storage::standing;
-use crate::plan::{ClusterPlan, Standing, StateRevision, WaitingLabel};
+use crate::plan::{ClusterPlan, KubeletPlan, Standing, StateRevision, WaitingLabel};
 
 /// How the live clusters stand against the state.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -46,6 +47,9 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// What each group has and is guaranteed.
     pub groups: Vec<GroupStatus>,
+    /// What must change of its kubelets' binds, and what is to be known of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
 }
 
 /// How a node stands.
@@ -147,6 +151,7 @@ pub fn status(loaded: &Loaded, pass: &Pass, images: &Images, now: Timestamp) -> 
         unreachable: plan.unreachable.clone(),
         nodes: nodes(loaded, pass, plan, images, now),
         groups: groups(loaded, pass, plan),
+        kubelet: plan.kubelet.clone(),
     });
     Status { state: loaded.revision.clone(), valid: loaded.is_valid(), clusters: clusters.collect() }
 }
@@ -286,6 +291,15 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
         list(text, title, style, names);
     }
     storage_text(text, cluster);
+    if let Some(kubelet) = &cluster.kubelet {
+        let style = if kubelet.changes_anything() { STYLES.change } else { STYLES.dim };
+        let binds = binds::rows(kubelet)
+            .into_iter()
+            .map(|row| format!("{} {}", row.sign, row.to.or(row.from).unwrap_or_default()));
+        for line in binds.map(|bind| clean(&bind)).chain(binds::lines(kubelet)) {
+            let _ = writeln!(text, "  {}  {line}", paint(style, "kubelets "));
+        }
+    }
     list(
         text,
         "not ready",
@@ -340,10 +354,11 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
             || group.guaranteed_cpus.is_some_and(|cpus| group.cpus < u64::from(cpus))
             || group.guaranteed_gpus.is_some_and(|gpus| group.gpus < u64::from(gpus));
         let row = format!(
-            "{:<width$}  {:>7}  {:>5}  {:>5}  {}",
+            "{:<width$}  {:>7}  {:>5}  {:>6}  {:>5}  {}",
             group.group,
             group.desired,
             group.live,
+            group.cpus,
             group.gpus,
             promised.join(", ")
         );
