@@ -9,8 +9,10 @@
 //!   ├─ rebalance  a recorded input to a decision, pure
 //!   ├─ backtest   a job trace replayed under policies, pure
 //!   ├─ bootstrap  a machine of the state to the script that sets it up, and what can be seen of it; pure
+//!   ├─ storage    what was seen of a machine's storage to a verdict, pure
 //!   └─ writeback  a decision to edits of the state and the words of a commit
-//!        └─ adapters   the only I/O: files, git, kube, dumps, messages to webhooks
+//!        └─ adapters   the only I/O: files, git, kube, the machine of an agent, dumps, messages to webhooks
+//!             ├─ agent      on each machine: looks at its storage, makes what is missing, reports
 //!             └─ engine     one pass: load, observe, plan, guard, apply
 //!                  └─ report     what people read: text, Markdown, HTML, notices
 //!                       ├─ daemon     follows the state, watches the clusters, heals
@@ -21,6 +23,7 @@
 //! ARCHITECTURE.md tells the reasons.
 
 pub mod adapters;
+pub mod agent;
 pub mod backtest;
 pub mod bootstrap;
 pub mod commands;
@@ -32,6 +35,7 @@ pub mod model;
 pub mod plan;
 pub mod rebalance;
 pub mod report;
+pub mod storage;
 pub mod ui;
 pub mod web;
 pub mod writeback;

@@ -2,11 +2,14 @@
 //!
 //! The same form is read from an API server and from a dump, and written by `drover snapshot`.
 
+mod info;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::info::NodeInfoObject;
 use super::node_images::ImageObject;
 use crate::model::observed::Allocatable;
 use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
@@ -165,24 +168,6 @@ struct NodeStatusObject {
     /// Only written: whoever reads nodes seldom needs them.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     images: Vec<ImageObject>,
-}
-
-/// What the kubelet says of its machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeInfoObject {
-    #[serde(default, rename = "bootID")]
-    boot_id: Box<str>,
-    #[serde(default)]
-    container_runtime_version: Box<str>,
-    #[serde(default)]
-    kernel_version: Box<str>,
-}
-
-impl NodeInfoObject {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A quantity: the API writes text, people write numbers.

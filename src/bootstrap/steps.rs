@@ -112,6 +112,8 @@ pub fn setup(name: &ClusterName, cluster: &DesiredCluster, node: &DesiredNode, l
         }
         match link {
             Some(link) => maker.link(&storage.root, link, own),
+            // A mount point is a directory by itself.
+            None if !local && bootstrap.mount.as_ref().is_some_and(|mount| is_at(mount, &storage.root)) => {}
             None => maker.root(&storage.root),
         }
         maker.directories(storage, node);
@@ -131,6 +133,10 @@ pub fn setup(name: &ClusterName, cluster: &DesiredCluster, node: &DesiredNode, l
         facts_of(join)
     });
     Setup { cluster: name.clone(), node: node.name.clone(), steps: maker.steps, storage, join }
+}
+
+fn is_at(mount: &Mount, root: &HostPath) -> bool {
+    mount.mount_point.as_ref().is_none_or(|point| point == root)
 }
 
 fn facts_of(join: &Join) -> JoinFacts {
@@ -200,7 +206,9 @@ impl Maker<'_> {
                 )
             }
             Engine::Containerd => {
-                let config = vec![root.clone().unwrap_or_default(), hosts_toml(&mirrors)];
+                // A string of JSON is one of TOML.
+                let toml = root.as_ref().map(|root| serde_json::Value::from(root.as_str()).to_string());
+                let config = vec![toml.unwrap_or_default(), hosts_toml(&mirrors)];
                 (
                     (Kind::ContainerdConfig, config),
                     (Kind::ContainerdRunning, Vec::new()),

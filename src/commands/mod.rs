@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
+mod agent;
 mod apply;
 mod audit;
 mod backtest;
@@ -87,6 +88,7 @@ enum Command {
     Rebalance(rebalance::RebalanceArgs),
     Snapshot(snapshot::SnapshotArgs),
     Backtest(backtest::BacktestArgs),
+    Agent(agent::AgentArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -99,6 +101,11 @@ impl Cli {
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         })
+    }
+
+    /// Whether it runs on every machine, where one thread and little memory have to do.
+    pub fn is_frugal(&self) -> bool {
+        matches!(self.command, Command::Agent(_))
     }
 
     /// Runs the command. `now` is the one time that everything in this run is judged by.
@@ -118,6 +125,7 @@ impl Cli {
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
             Command::Backtest(args) => backtest::run(&args, ui),
+            Command::Agent(args) => agent::run(&args, ui).await,
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),
         }

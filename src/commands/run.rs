@@ -164,7 +164,7 @@ struct Own {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Log {
+pub(super) enum Log {
     /// For people
     Text,
     /// One JSON object a line

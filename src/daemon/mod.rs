@@ -7,7 +7,6 @@
 //!
 //! Nothing is stored: what is in force follows from git, what drover did from the clusters.
 
-mod backoff;
 mod board;
 mod cluster;
 mod connection;
@@ -35,8 +34,8 @@ use tokio_util::task::TaskTracker;
 pub use board::Board;
 pub use metrics::Metrics;
 
-use crate::adapters::clock;
 use crate::adapters::kubelet::RkeCommand;
+use crate::adapters::{backoff, clock};
 use crate::engine::{FollowOptions, InForce, StateSource};
 use crate::error::Failure;
 use crate::model::notice::{Notice, NoticeKind, Severity};

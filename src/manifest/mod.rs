@@ -5,6 +5,7 @@
 
 pub mod adopt;
 mod binds;
+pub mod crd;
 pub mod decode;
 pub mod edit;
 mod hints;

@@ -232,6 +232,17 @@ pub enum KubeletView {
 }
 
 impl StorageWanted {
+    /// What it comes to, in one line.
+    pub fn summary(&self) -> String {
+        let on = if self.local { "on any disk".to_owned() } else { format!("on {}", self.file_systems.join(", ")) };
+        let link = self.link.as_ref().map(|link| format!(" → {link}")).unwrap_or_default();
+        match self.directories.len() {
+            0 => format!("{}{link} {on}", self.root),
+            1 => format!("{}{link} {on}, 1 directory", self.root),
+            directories => format!("{}{link} {on}, {directories} directories", self.root),
+        }
+    }
+
     /// What it comes to, name by name, for people.
     pub fn fields(&self) -> BTreeMap<String, String> {
         let mut fields: BTreeMap<String, String> = [

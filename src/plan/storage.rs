@@ -83,6 +83,10 @@ impl StorageChange {
             set_by: None,
             why: None,
         };
+        if self.from.is_none() || self.to.is_none() {
+            let whole = |wanted: &Option<StorageWanted>| wanted.as_ref().map(StorageWanted::summary);
+            return vec![change(("storage".to_owned(), whole(&self.from), whole(&self.to)))];
+        }
         differences(self.from.as_ref(), self.to.as_ref()).into_iter().map(change).collect()
     }
 }
@@ -144,6 +148,7 @@ const JUST_BEYOND: SignedDuration = SignedDuration::from_millis(10);
 /// What the agents of the live machines must be asked for.
 pub(super) fn ask(plan: &mut ClusterPlan, cluster: &DesiredCluster, live: &ObservedCluster) {
     let storage = cluster.storage();
+    let asked = cluster.places.of("storage").unwrap_or(&cluster.origin);
     if let Some(why) = &live.storage_unseen {
         if storage.is_some() {
             plan.notes.push(format!("storage is not looked at: {why}"));
@@ -161,7 +166,7 @@ pub(super) fn ask(plan: &mut ClusterPlan, cluster: &DesiredCluster, live: &Obser
             from: seen.and_then(|seen| seen.wanted.clone()),
             generation: seen.map(|seen| seen.generation),
             to: to.map(std::borrow::Cow::into_owned),
-            source: if exception { node.origin.clone() } else { cluster.origin.clone() }.into(),
+            source: if exception { &node.origin } else { asked }.clone().into(),
         };
         plan.node_mut(node.name.as_str()).storage = Some(change);
     }

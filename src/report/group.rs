@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 
 use crate::plan::{Change, ClusterPlan, NodePlan, Reason, Source, StorageChange, WaitingNode};
 
-/// Nodes with the same changes.
+/// Nodes whose labels, or whose storage, change alike.
 pub(super) struct Alike<'p> {
     /// The nodes, ordered by name.
     pub nodes: Vec<&'p NodePlan>,
-    /// The changes, as the first node has them: its labels, then its storage.
+    /// The changes, as the first node has them.
     changes: Vec<Cow<'p, Change>>,
+    of_storage: bool,
 }
 
 impl<'p> Alike<'p> {
-    fn new(nodes: Vec<&'p NodePlan>) -> Self {
-        let storage = nodes[0].storage.iter().flat_map(StorageChange::changes).map(Cow::Owned);
-        let changes = nodes[0].changes.iter().map(Cow::Borrowed).chain(storage).collect();
-        Self { nodes, changes }
+    fn labels(nodes: Vec<&'p NodePlan>) -> Self {
+        Self { changes: nodes[0].changes.iter().map(Cow::Borrowed).collect(), nodes, of_storage: false }
+    }
+
+    fn storage(nodes: Vec<&'p NodePlan>) -> Self {
+        let changes = nodes[0].storage.iter().flat_map(StorageChange::changes).map(Cow::Owned);
+        Self { changes: changes.collect(), nodes, of_storage: true }
     }
 
     /// The changes, as the first node has them.
@@ -27,7 +31,10 @@ impl<'p> Alike<'p> {
 
     /// Where a node's change is asked for.
     fn source(&self, node: &'p NodePlan, index: usize) -> Option<&'p Source> {
-        node.changes.get(index).map(|change| &change.source).or(node.storage.as_ref().map(|storage| &storage.source))
+        match self.of_storage {
+            true => node.storage.as_ref().map(|change| &change.source),
+            false => node.changes.get(index).map(|change| &change.source),
+        }
     }
 
     /// Where a change is asked for, on all nodes together.
@@ -52,25 +59,46 @@ impl<'p> Alike<'p> {
     }
 }
 
-type Likeness<'p> = (Vec<LabelLikeness<'p>>, Option<String>);
+type Likeness<'p> = Vec<LabelLikeness<'p>>;
 type LabelLikeness<'p> = (&'p str, Option<&'p str>, Option<&'p str>, Reason, Option<(&'p str, bool)>, Option<&'p str>);
 
-/// Groups nodes with the same changes; `apart` keeps every node by itself.
+/// Groups nodes with the same changes of labels, and then those with the same changes of storage; `apart` keeps every
+/// node by itself.
 pub(super) fn alike(plan: &ClusterPlan, apart: bool) -> Vec<Alike<'_>> {
-    const FROM: usize = 3;
     let mut groups: BTreeMap<Likeness<'_>, Vec<&NodePlan>> = BTreeMap::new();
-    for node in &plan.nodes {
+    for node in plan.nodes.iter().filter(|node| !node.changes.is_empty()) {
         groups.entry(likeness(node)).or_default().push(node);
     }
-    let mut rows: Vec<Alike<'_>> = Vec::new();
-    for nodes in groups.into_values() {
-        if apart || nodes.len() < FROM {
-            rows.extend(nodes.into_iter().map(|node| Alike::new(vec![node])));
-        } else {
-            rows.push(Alike::new(nodes));
+    let mut storages: Vec<Vec<&NodePlan>> = Vec::new();
+    for node in &plan.nodes {
+        let Some(change) = &node.storage else { continue };
+        let is_same = |other: &&NodePlan| {
+            other.storage.as_ref().is_some_and(|other| (&other.from, &other.to) == (&change.from, &change.to))
+        };
+        match storages.iter_mut().find(|nodes| nodes.first().is_some_and(is_same)) {
+            Some(nodes) => nodes.push(node),
+            None => storages.push(vec![node]),
         }
     }
-    // Large groups first, then node by node in the order of names.
+    let mut rows = rows(groups.into_values(), apart, Alike::labels);
+    rows.extend(self::rows(storages.into_iter(), apart, Alike::storage));
+    rows
+}
+
+/// Large groups first, then node by node in the order of names.
+fn rows<'p>(
+    groups: impl Iterator<Item = Vec<&'p NodePlan>>,
+    apart: bool,
+    of: fn(Vec<&'p NodePlan>) -> Alike<'p>,
+) -> Vec<Alike<'p>> {
+    const FROM: usize = 3;
+    let mut rows: Vec<Alike<'_>> = Vec::new();
+    for nodes in groups {
+        match apart || nodes.len() < FROM {
+            true => rows.extend(nodes.into_iter().map(|node| of(vec![node]))),
+            false => rows.push(of(nodes)),
+        }
+    }
     rows.sort_by(|a, b| b.nodes.len().cmp(&a.nodes.len()).then_with(|| a.nodes[0].node.cmp(&b.nodes[0].node)));
     rows
 }
@@ -80,8 +108,7 @@ fn likeness(node: &NodePlan) -> Likeness<'_> {
         let by = change.set_by.as_ref().map(|by| (by.manager.as_str(), by.fights));
         (change.key.as_str(), change.from.as_deref(), change.to.as_deref(), change.reason, by, change.why.as_deref())
     });
-    let storage = node.storage.as_ref().map(|storage| format!("{:?}", (&storage.from, &storage.to)));
-    (changes.collect(), storage)
+    changes.collect()
 }
 
 /// Nodes that wait with the same labels for the same reason, shown once.

@@ -63,7 +63,7 @@ pub struct NodeStatus {
     /// How many labels differ.
     pub differences: usize,
     /// Labels that wait until its storage is verified.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
     /// Its storage, where its cluster has one that agents look at.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ pub struct NodeStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// What it must have by the `bootstrap` section of its cluster, and has not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Lack>,
     /// What keeps the rebalancer away now.
     #[serde(skip_serializing_if = "Option::is_none")]

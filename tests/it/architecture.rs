@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others. `error` is for everyone.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("manifest", &["model", "plan"]),
     ("plan", &["model"]),
@@ -13,7 +13,9 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("backtest", &["model", "rebalance"]),
     ("bootstrap", &["model"]),
     ("writeback", &["model", "manifest"]),
-    ("adapters", &["model", "manifest", "plan"]),
+    ("storage", &["model"]),
+    ("adapters", &["model", "manifest", "plan", "storage"]),
+    ("agent", &["model", "storage", "adapters"]),
     ("engine", &["model", "manifest", "plan", "rebalance", "bootstrap", "writeback", "adapters"]),
     ("report", &["model", "manifest", "plan", "rebalance", "backtest", "bootstrap", "writeback", "engine"]),
     ("daemon", &["model", "manifest", "plan", "rebalance", "writeback", "adapters", "engine", "report"]),
@@ -29,7 +31,9 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "backtest",
             "bootstrap",
             "writeback",
+            "storage",
             "adapters",
+            "agent",
             "engine",
             "report",
             "ui",
@@ -89,7 +93,7 @@ fn data_flows_one_way() {
 
 #[test]
 fn the_core_knows_no_runtime_and_no_cluster() {
-    for room in ["model", "manifest", "plan", "rebalance", "backtest", "bootstrap", "writeback"] {
+    for room in ["model", "manifest", "plan", "rebalance", "backtest", "bootstrap", "writeback", "storage"] {
         for path in sources(&source_folder().join(room)) {
             let code = code_of(&path);
             for foreign in ["kube::", "tokio::", "k8s_openapi", "git2::", "std::fs", "std::env", "Timestamp::now"] {

@@ -42,6 +42,7 @@ fn focused_examples_show_what_they_say() {
         ("guarded", 3),
         ("maintenance", 3),
         ("kubelet", 3),
+        ("bootstrap", 0),
     ] {
         let state = format!("examples/{name}/state");
         drover(root(), ["validate", "--state", &state]).expect(0);

@@ -13,6 +13,7 @@
 mod architecture;
 mod audit;
 mod backtest;
+mod bootstrap;
 mod daemon;
 mod decisions;
 mod edits;

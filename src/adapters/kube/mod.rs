@@ -7,6 +7,7 @@ mod fence;
 mod lease;
 mod object;
 mod patch;
+mod report;
 mod storage;
 mod watch;
 
@@ -21,6 +22,7 @@ pub use call::CallError;
 pub use fence::Fence;
 pub use lease::{Lease, LeaseTimes, Tenure};
 pub use patch::{PatchError, Patched, Stale};
+pub use report::StorageCondition;
 pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 

@@ -129,7 +129,8 @@ impl KubeCluster {
 }
 
 /// The answer to a write is not read: its metadata alone is the least that the server can send.
-const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+pub(super) const ACCEPT_METADATA: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 fn stale(change: &Change, found: Option<String>, gone: bool) -> Stale {
     Stale { key: change.key.clone(), expected: change.from.clone(), found, gone }

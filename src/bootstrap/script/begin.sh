@@ -13,6 +13,7 @@ STEP='' NUMBER=0 ALREADY=0 DONE=0 PENDING=0 LOG_FROM=0
 WHY=''  # why a step is not done, or cannot be
 HELP='' # how to go on when it cannot be
 LEFT='' # what a step that goes on in spite of failures left undone
+TRIED='' # what was tried several times, in vain
 UNFINISHED=()
 IMAGES_LEFT=false
 FINISHED=false
@@ -66,10 +67,14 @@ fail() {
 # Where a command failed that was not expected to.
 broken() {
   local code=$1 command=$2
+  local line said=''
   trap - ERR
+  # What was said, without what the terminal has shown already.
+  if [ -f "$LOG" ]; then said=$(tail -c "+$((LOG_FROM + 1))" "$LOG" | grep -v '^[0-9-]*T[0-9:]*[+-][0-9]* ' | tail -n 10) || true; fi
+  command=${TRIED:-$command}
   say "FAILED  $STEP: exit code $code of: ${command%%$'\n'*}"
-  if [ -f "$LOG" ]; then
-    tail -c "+$((LOG_FROM + 1))" "$LOG" | tail -n 10 | while IFS= read -r line; do printf '        | %s\n' "$line" >&3; done
+  if [ -n "$said" ]; then
+    while IFS= read -r line; do printf '        | %s\n' "$line" >&3; done <<<"$said"
   fi
   exit 1
 }
@@ -92,10 +97,16 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # Tries a command several times, with growing waits.
 retry() {
-  local tries=$1 try=1 wait=$FIRST_WAIT
+  local tries=$1 try=1 wait=$FIRST_WAIT code
   shift
-  until "$@"; do
-    if [ "$try" -ge "$tries" ]; then return 1; fi
+  while true; do
+    code=0
+    "$@" || code=$?
+    if [ "$code" = 0 ]; then return 0; fi
+    if [ "$try" -ge "$tries" ]; then
+      TRIED="$*"
+      return "$code"
+    fi
     say "        try $try of $tries failed, again in $wait s: $*"
     sleep "$wait"
     try=$((try + 1)) wait=$((wait * 2))
@@ -152,7 +163,7 @@ begin() {
 # KIND_done tells by 0 that it is done, by 1 that it is not, by 2 that it cannot be; KIND_make does it.
 step() {
   local kind=$2 state=0
-  STEP=$1 NUMBER=$((NUMBER + 1)) WHY='' HELP='' LEFT=''
+  STEP=$1 NUMBER=$((NUMBER + 1)) WHY='' HELP='' LEFT='' TRIED=''
   shift 2
   "${kind}_done" "$@" 2>>"$NOISE" || state=$?
   if [ "$state" = 0 ]; then
@@ -185,11 +196,11 @@ finish() {
     say "$ALREADY of $STEPS steps are done already, $PENDING are not; nothing was changed"
   elif [ ${#UNFINISHED[@]} -gt 0 ]; then
     for left in "${UNFINISHED[@]}"; do say "LEFT    $left"; done
-    say "$ALREADY steps were done already, $DONE were done now, ${#UNFINISHED[@]} left something undone: run the script again"
+    say "$ALREADY of $STEPS steps were done already, $DONE were done now, ${#UNFINISHED[@]} left something undone: run the script again"
     FINISHED=true
     exit 1
   else
-    say "$ALREADY steps were done already, $DONE were done now"
+    say "$ALREADY of $STEPS steps were done already, $DONE were done now"
     say "labels are not set here: drover sets those of the Node document once the machine has joined"
   fi
   FINISHED=true

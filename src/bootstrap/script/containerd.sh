@@ -1,24 +1,25 @@
 readonly CONTAINERD_CONFIG=/etc/containerd/config.toml CERTS=/etc/containerd/certs.d
 
-# The configuration with its top-level `root` and its folder of mirrors set, or left alone where an argument is empty.
+# The configuration with its top-level `root` (a string of TOML) and its folder of mirrors set, or left alone where an
+# argument is empty.
 containerd_joined() {
-  awk -v root="$1" -v certs="$2" '
-    function toml(text) { gsub(/\\/, "\\\\", text); gsub(/"/, "\\\"", text); return "\"" text "\"" }
-    function set_root() { if (root != "" && !rooted) { print "root = " toml(root); rooted = 1 } }
-    function set_certs() { if (inside && !set) { print "  config_path = " toml(certs); set = 1 } inside = 0 }
+  WANTED_ROOT=$1 WANTED_CERTS=$2 awk '
+    BEGIN { root = ENVIRON["WANTED_ROOT"]; certs = ENVIRON["WANTED_CERTS"] }
+    function set_root() { if (root != "" && !rooted) { print "root = " root; rooted = 1 } }
+    function set_certs() { if (inside && !set) { print "  config_path = \"" certs "\""; set = 1 } inside = 0 }
     /^[ \t]*version[ \t]*=/ && !table { version = $0; gsub(/[^0-9]/, "", version) }
     /^[ \t]*\[/ {
       set_root(); set_certs(); table = 1
       if (certs != "" && /^[ \t]*\[plugins\.["\047]io\.containerd\.(grpc\.v1\.cri["\047]|cri\.v1\.images["\047])\.registry\][ \t]*$/) inside = 1
     }
     !table && root != "" && /^[ \t]*root[ \t]*=/ { set_root(); next }
-    inside && /^[ \t]*config_path[ \t]*=/ { if (!set) { print "  config_path = " toml(certs); set = 1 } next }
+    inside && /^[ \t]*config_path[ \t]*=/ { if (!set) { print "  config_path = \"" certs "\""; set = 1 } next }
     { print }
     END {
       set_root(); set_certs()
       if (certs != "" && !set) {
         print (version >= 3 ? "[plugins.\047io.containerd.cri.v1.images\047.registry]" : "[plugins.\"io.containerd.grpc.v1.cri\".registry]")
-        print "  config_path = " toml(certs)
+        print "  config_path = \"" certs "\""
       }
     }' "$CONTAINERD_CONFIG"
 }

@@ -23,7 +23,8 @@ mount_counts() {
     if [ "$MOUNT_TYPE" = "$name" ]; then found=true; fi
   done
   if ! $found; then
-    WHY="$1 lies on $MOUNT_SOURCE of type $MOUNT_TYPE at $MOUNT_POINT, and not on ${TYPES[*]}"
+    WHY="$1 lies on the machine's own disk, and not on ${TYPES[*]}"
+    if [ -n "${MOUNT_POINT#/}" ]; then WHY="$1 lies on $MOUNT_SOURCE of type $MOUNT_TYPE at $MOUNT_POINT, and not on ${TYPES[*]}"; fi
     return 1
   fi
   if [ ${#SOURCES[@]} -eq 0 ]; then return 0; fi
