@@ -137,8 +137,9 @@ pub fn write(
     let storages = storages
         .into_iter()
         .map(|object| Item::Storage(Typed { api_version: API_VERSION, kind: storage::KIND, object: object.compact() }));
-    let kubelet = kubelet
-        .map(|spec| Item::Kubelet(Typed { api_version: API_VERSION, kind: KUBELET_BINDS, object: KubeletBinds { spec } }));
+    let kubelet = kubelet.map(|spec| {
+        Item::Kubelet(Typed { api_version: API_VERSION, kind: KUBELET_BINDS, object: KubeletBinds { spec } })
+    });
     serde_yaml::to_string(&Written {
         api_version: "v1",
         kind: "List",

@@ -105,7 +105,14 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
 
 /// The binds of a live cluster, with what a state must know to name them.
 async fn kubelet(args: &ImportArgs, kube: &KubeCluster, ui: Ui) -> Result<Option<(Kubelet, ObservedKubelet)>, Failure> {
-    let kubelet = Kubelet { rke: None, rancher: None, extra_binds: Vec::new(), remove_binds: Vec::new(), timeout: None, manager: KubeletManager::Rke };
+    let kubelet = Kubelet {
+        rke: None,
+        rancher: None,
+        extra_binds: Vec::new(),
+        remove_binds: Vec::new(),
+        timeout: None,
+        manager: KubeletManager::Rke,
+    };
     let kubelet = match (&args.rancher_cluster, &args.rke_config) {
         (Some(cluster), _) => {
             let kubeconfig = args.rancher_kubeconfig.as_deref().map(absolute).transpose()?;

@@ -11,8 +11,8 @@ use crate::adapters::files;
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::node_images::NodeImagesObject;
 use crate::adapters::objects::NodeObject;
-use crate::engine::pass::{self, selected};
 use crate::engine;
+use crate::engine::pass::{self, selected};
 use crate::error::Failure;
 use crate::ui::Ui;
 
@@ -71,7 +71,8 @@ pub(super) async fn run(args: &SnapshotArgs, ui: Ui, now: Timestamp) -> Result<O
         Some(kubelets) => Some(kubelets.seen.map_err(within)?),
         None => None,
     };
-    let text = dump::write(nodes, pods, storages, kubelet).map_err(|error| Failure::caused("cannot write YAML", &error))?;
+    let text =
+        dump::write(nodes, pods, storages, kubelet).map_err(|error| Failure::caused("cannot write YAML", &error))?;
     match &args.out {
         None => ui.out(&text)?,
         Some(path) => {

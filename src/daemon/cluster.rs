@@ -15,10 +15,10 @@ use super::tenure::May;
 use crate::adapters::clock;
 use crate::adapters::dump::Dump;
 use crate::adapters::kube::{KubeCluster, Lease, LeaseTimes};
-use crate::engine::{InForce, kubelet};
 use crate::engine::pass::Live;
-use crate::model::{DesiredCluster, ObservedKubelet};
+use crate::engine::{InForce, kubelet};
 use crate::model::notice::{NoticeKind, Severity};
+use crate::model::{DesiredCluster, ObservedKubelet};
 use crate::report::TenureReport;
 
 /// A cluster, and what its tasks share.

@@ -105,7 +105,12 @@ impl Cluster {
     /// Makes a change. Returns it where it did not come to its end.
     async fn change_binds(&self, due: &Due, manager: &Manager) -> Option<Tried> {
         let (name, cluster) = due.in_force.desired.clusters.get_key_value(self.name.as_str())?;
-        tracing::info!(cluster = self.name, binds = due.plan.changes.len(), restarts = due.plan.restarting(), "changing binds");
+        tracing::info!(
+            cluster = self.name,
+            binds = due.plan.changes.len(),
+            restarts = due.plan.restarting(),
+            "changing binds"
+        );
         let stop = AtomicBool::new(false);
         let operator = self.operator();
         let work = Work { name, cluster, plan: &due.plan, manager, operator: &operator, now: self.now() };
@@ -125,7 +130,11 @@ impl Cluster {
         };
         self.tell_binds(due, &outcome);
         let commit = due.in_force.revision.commit.clone();
-        (outcome.end != KubeletEnd::Done).then(|| Tried { plan: due.plan.clone(), commit, again: Instant::now() + AGAIN })
+        (outcome.end != KubeletEnd::Done).then(|| Tried {
+            plan: due.plan.clone(),
+            commit,
+            again: Instant::now() + AGAIN,
+        })
     }
 
     fn operator(&self) -> Operator {
@@ -156,7 +165,12 @@ impl Cluster {
         let (title, severity) = match outcome.end {
             KubeletEnd::Done => {
                 tracing::info!(cluster = self.name, binds = binds.join(" "), "binds changed; {told}");
-                self.daemon.resolve(NoticeKind::ChangeFailed, cluster, SUBJECT, format!("{}: kubelet binds are right", self.name));
+                self.daemon.resolve(
+                    NoticeKind::ChangeFailed,
+                    cluster,
+                    SUBJECT,
+                    format!("{}: kubelet binds are right", self.name),
+                );
                 let title = format!("{}: kubelet binds changed", self.name);
                 self.daemon.tell(NoticeKind::ChangesApplied, cluster, SUBJECT, title, lines, Severity::Info);
                 return;

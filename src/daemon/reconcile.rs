@@ -20,10 +20,10 @@ use crate::adapters::kube::KubeCluster;
 use crate::engine::kubelet::add_config;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
+use crate::error::Failure;
 use crate::model::{DesiredCluster, Guard, Mode};
 use crate::plan::window::{Opening, opening};
-use crate::error::Failure;
-use crate::plan::{self, ClusterPlan, KubeletPlan, FightLimits, Fights};
+use crate::plan::{self, ClusterPlan, FightLimits, Fights, KubeletPlan};
 use crate::report::NodeCounts;
 
 /// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.

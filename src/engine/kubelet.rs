@@ -180,7 +180,12 @@ pub struct Work<'w> {
 }
 
 /// Why the binds of a cluster are not changed, although its labels may be.
-fn not_begun(plan: &ClusterPlan, kubelet: &KubeletPlan, observed: Option<&Observed>, labels: &ClusterOutcome) -> Option<String> {
+fn not_begun(
+    plan: &ClusterPlan,
+    kubelet: &KubeletPlan,
+    observed: Option<&Observed>,
+    labels: &ClusterOutcome,
+) -> Option<String> {
     if plan.mode == Mode::Observe {
         return Some("mode: observe, changes are only reported".to_owned());
     }
@@ -281,14 +286,20 @@ impl Work<'_> {
             return Ok((KubeletEnd::Done, String::new()));
         }
         let Some(rke) = &self.operator.rke else {
-            return Ok((KubeletEnd::Waits, format!("run `rke up --config {}`, or tell drover how with --rke", file.shown())));
+            return Ok((
+                KubeletEnd::Waits,
+                format!("run `rke up --config {}`, or tell drover how with --rke", file.shown()),
+            ));
         };
         let path = match &file {
             File::At(path) => path.clone(),
             File::Text(text) => match &rke.folder {
                 Some(folder) => put(&folder.join(self.name.as_str()), config, text)?,
                 None => {
-                    let why = format!("run `rke up` with {}, or name the folder with its cluster.rkestate with --rke-folder", config.path);
+                    let why = format!(
+                        "run `rke up` with {}, or name the folder with its cluster.rkestate with --rke-folder",
+                        config.path
+                    );
                     return Ok((KubeletEnd::Waits, why));
                 }
             },
@@ -312,7 +323,10 @@ impl Work<'_> {
             StatePlace::Folder(root) => root.join(&config.path),
             _ if absolute && config.from == config.to => PathBuf::from(&config.path),
             _ if absolute => {
-                let why = format!("{} lies outside of the repository: edit it there, or with `drover apply --state`", config.path);
+                let why = format!(
+                    "{} lies outside of the repository: edit it there, or with `drover apply --state`",
+                    config.path
+                );
                 return Ok(Edited::Over(KubeletEnd::Waits, why));
             }
             StatePlace::ReadOnly(why) if config.from != config.to => {
@@ -344,11 +358,17 @@ impl Work<'_> {
         Ok(Edited::Here(File::At(path)))
     }
 
-    async fn committed(&self, writer: &Writer, config: &ConfigPlan, steps: &mut Vec<String>) -> Result<Edited, Failure> {
+    async fn committed(
+        &self,
+        writer: &Writer,
+        config: &ConfigPlan,
+        steps: &mut Vec<String>,
+    ) -> Result<Edited, Failure> {
         let (writer, name, now) = (writer.clone(), self.name.clone(), self.now);
         let edit = BindsEdit::of(&name, config, &self.plan.changes);
         let writing = tokio::task::spawn_blocking(move || writer.write_binds(&name, now, &edit));
-        let written = writing.await.map_err(|error| Failure::caused("the commit ended in a way that it must not", &error))??;
+        let written =
+            writing.await.map_err(|error| Failure::caused("the commit ended in a way that it must not", &error))??;
         Ok(match written {
             BindsWritten::InForce { commit, text } => {
                 steps.extend(commit.map(|commit| format!("committed {} as {commit}", config.path)));

@@ -168,7 +168,8 @@ async fn plan_cluster(
     };
     let mut plan = plan::diff(name.as_str(), cluster, &loaded.desired.vocabulary, &observed.nodes);
     plan::gate(&mut plan, cluster, &loaded.desired.vocabulary, &observed.nodes, &wanted.allow, now);
-    plan.kubelet = observed.kubelet.as_ref().and_then(|seen| plan::kubelet::kubelet(cluster, &observed.nodes, seen.told()));
+    plan.kubelet =
+        observed.kubelet.as_ref().and_then(|seen| plan::kubelet::kubelet(cluster, &observed.nodes, seen.told()));
     plan.refusals = guard(loaded, cluster, &plan, &observed, wanted, now).await;
     (plan, Some(observed))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::write::{WriteError, document};
-use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection, Kubelet, Directory, Storage, Verify};
+use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection, Directory, Kubelet, Storage, Verify};
 use crate::model::fleet::{FleetKind, FleetMetadata};
 use crate::model::group::{GroupKind, GroupMetadata};
 use crate::model::node::{Devices, Gpu, NodeKind, NodeMetadata, StorageException, Workload};
@@ -12,8 +12,8 @@ use crate::model::storage::WantedDirectory;
 use crate::model::vocabulary::{fixed, is_reserved};
 use crate::model::{
     ApiVersion, ClusterManifest, ClusterName, ClusterSpec, Desired, FleetManifest, FleetSpec, GroupManifest, GroupName,
-    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedKubelet, ObservedNode, ObservedStorage,
-    StorageWanted, Vocabulary,
+    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedKubelet, ObservedNode,
+    ObservedStorage, StorageWanted, Vocabulary,
 };
 
 /// What to adopt.

@@ -58,7 +58,10 @@ impl Found<'_> {
     }
 
     fn manager(&mut self, kubelet: &Kubelet) {
-        let sections = [(KubeletManager::Rke, "rke", kubelet.rke.is_some()), (KubeletManager::Rancher, "rancher", kubelet.rancher.is_some())];
+        let sections = [
+            (KubeletManager::Rke, "rke", kubelet.rke.is_some()),
+            (KubeletManager::Rancher, "rancher", kubelet.rancher.is_some()),
+        ];
         for (manager, name, is_there) in sections {
             match (kubelet.manager == manager, is_there) {
                 (true, false) => {
@@ -77,7 +80,12 @@ impl Found<'_> {
                 }
                 (false, true) => {
                     let message = format!("`{name}` means nothing to the manager `{}`", kubelet.manager);
-                    self.error("kubelet-manager", &[Step::Key(name)], message, format!("remove it, or write `manager: {name}`"));
+                    self.error(
+                        "kubelet-manager",
+                        &[Step::Key(name)],
+                        message,
+                        format!("remove it, or write `manager: {name}`"),
+                    );
                 }
                 _ => {}
             }
@@ -94,7 +102,12 @@ impl Found<'_> {
             if ways != 1 || file.is_some() {
                 let message = "the connection does not say how the cluster that Rancher runs in is reached";
                 let path = [Step::Key("rancher"), Step::Key("connection")];
-                self.error("bad-connection", &path, message.to_owned(), "give a kubeconfig (and context), or `inCluster: true`");
+                self.error(
+                    "bad-connection",
+                    &path,
+                    message.to_owned(),
+                    "give a kubeconfig (and context), or `inCluster: true`",
+                );
             }
         }
     }
@@ -150,14 +163,23 @@ impl Found<'_> {
             && shows(binds(), link.as_str()).is_none()
         {
             let message = format!("the kubelet sees the link {root}, but not {link}, where it leads to");
-            let help = format!("add {root}:{root}:rslave to `kubelet.extraBinds`: a bind of the link itself is one of what it leads to");
+            let help = format!(
+                "add {root}:{root}:rslave to `kubelet.extraBinds`: a bind of the link itself is one of what it leads to"
+            );
             self.problems.push(self.source.error("unbound-storage", place, message).help(help));
         }
         if !bind.propagates() {
             let index = kubelet.extra_binds.iter().position(|known| BindParts::of(known.as_str()) == bind);
-            let place = self.mark.place(&[KUBELET[0], KUBELET[1], Step::Key("extraBinds"), Step::Index(index.unwrap_or_default())]);
-            let message = format!("what is mounted below {} after the kubelet has started stays invisible to it", bind.source);
-            let help = "add the option `rslave`: a kubelet that starts before the mount otherwise writes to the local disk";
+            let place = self.mark.place(&[
+                KUBELET[0],
+                KUBELET[1],
+                Step::Key("extraBinds"),
+                Step::Index(index.unwrap_or_default()),
+            ]);
+            let message =
+                format!("what is mounted below {} after the kubelet has started stays invisible to it", bind.source);
+            let help =
+                "add the option `rslave`: a kubelet that starts before the mount otherwise writes to the local disk";
             self.problems.push(self.source.warning("bind-propagation", place, message).help(help));
         }
     }

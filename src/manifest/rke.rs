@@ -179,8 +179,9 @@ fn tree(text: &str) -> Option<Part> {
         .map_while(Result::ok)
         .filter_map(|(event, span)| Some((event, span.byte_range()?)))
         .collect();
-    let begins =
-        |(event, _): &(Event<'_>, _)| matches!(event, Event::MappingStart(..) | Event::SequenceStart(..) | Event::Scalar(..));
+    let begins = |(event, _): &(Event<'_>, _)| {
+        matches!(event, Event::MappingStart(..) | Event::SequenceStart(..) | Event::Scalar(..))
+    };
     let mut at = events.iter().position(begins)?;
     part(text, &events, &mut at)
 }
@@ -252,9 +253,8 @@ fn paired<'t>(from: &[String], to: &'t [String]) -> Result<(Vec<Option<&'t Strin
     let mut rest = to;
     let mut pairs = Vec::with_capacity(from.len());
     for item in from {
-        let same_place = |new: &&String| {
-            *new == item || BindParts::of(new).destination == BindParts::of(item).destination
-        };
+        let same_place =
+            |new: &&String| *new == item || BindParts::of(new).destination == BindParts::of(item).destination;
         match rest.split_first().filter(|(new, _)| same_place(new)) {
             Some((new, others)) => {
                 pairs.push(Some(new));
@@ -269,7 +269,13 @@ fn paired<'t>(from: &[String], to: &'t [String]) -> Result<(Vec<Option<&'t Strin
 }
 
 /// A list of lines.
-fn listed(text: &str, key: &Range<usize>, items: &[Part], from: &[String], to: &[String]) -> Result<Edits, &'static str> {
+fn listed(
+    text: &str,
+    key: &Range<usize>,
+    items: &[Part],
+    from: &[String],
+    to: &[String],
+) -> Result<Edits, &'static str> {
     let (pairs, new) = paired(from, to)?;
     let mut edits = Edits::new();
     let (mut dash, mut last) = (None, None);
@@ -298,8 +304,10 @@ fn listed(text: &str, key: &Range<usize>, items: &[Part], from: &[String], to: &
     if !new.is_empty() {
         let at = line_end(text, last.end);
         let gap = if text[..at].ends_with('\n') { "" } else { ending };
-        let lines: String =
-            new.iter().map(|bind| format!("{}- {}{ending}", " ".repeat(dash), like(text, &last, bind, false))).collect();
+        let lines: String = new
+            .iter()
+            .map(|bind| format!("{}- {}{ending}", " ".repeat(dash), like(text, &last, bind, false)))
+            .collect();
         let lines = if gap.is_empty() { lines } else { format!("{gap}{}", lines.trim_end()) };
         edits.push((at..at, lines));
     }
@@ -307,7 +315,13 @@ fn listed(text: &str, key: &Range<usize>, items: &[Part], from: &[String], to: &
 }
 
 /// A list in brackets.
-fn flowing(text: &str, range: &Range<usize>, items: &[Part], from: &[String], to: &[String]) -> Result<Edits, &'static str> {
+fn flowing(
+    text: &str,
+    range: &Range<usize>,
+    items: &[Part],
+    from: &[String],
+    to: &[String],
+) -> Result<Edits, &'static str> {
     let (pairs, new) = paired(from, to)?;
     let places: Option<Vec<Range<usize>>> =
         items.iter().map(|item| matches!(item, Part::Scalar(_)).then(|| item.range())).collect();
@@ -394,7 +408,13 @@ fn added(
 }
 
 /// A key without a value, or with the value `null`.
-fn filled(text: &str, key: &Range<usize>, value: &Range<usize>, path: &[&str], to: &[String]) -> Result<Edits, &'static str> {
+fn filled(
+    text: &str,
+    key: &Range<usize>,
+    value: &Range<usize>,
+    path: &[&str],
+    to: &[String],
+) -> Result<Edits, &'static str> {
     let quotes = text[key.start..].starts_with('"');
     let in_flow = in_braces(path, to, quotes);
     let in_flow = if path.is_empty() { in_flow } else { format!("{{{in_flow}}}") };
@@ -445,7 +465,8 @@ fn like(text: &str, place: &Range<usize>, bind: &str, flows: bool) -> String {
 
 /// A bind as a value: in these quotes, or in some where a reader of YAML would take it for something else.
 fn scalar(bind: &str, quote: char, flows: bool) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '_' | '.' | ':' | '-' | '+' | '@') || (c == ',' && !flows);
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '/' | '_' | '.' | ':' | '-' | '+' | '@') || (c == ',' && !flows);
     let is_plain = bind.starts_with('/') && !bind.ends_with(':') && bind.chars().all(plain);
     match quote {
         '\'' => format!("'{}'", bind.replace('\'', "''")),

@@ -152,14 +152,18 @@ mod tests {
     #[test]
     fn what_is_implied_makes_no_difference() {
         let same = |a, b| BindParts::of(a).is_same(&BindParts::of(b));
-        assert!(same("/a:/b", "/a:/b:rw,rprivate") && same("/a:/b/", "/a/:/b") && same("/a:/b:z,rslave", "/a:/b:rslave,z"));
+        assert!(
+            same("/a:/b", "/a:/b:rw,rprivate") && same("/a:/b/", "/a/:/b") && same("/a:/b:z,rslave", "/a:/b:rslave,z")
+        );
         assert!(!same("/a:/b", "/a:/b:ro") && !same("/a:/b", "/a:/b:rslave") && !same("/a:/b", "/a:/c"));
     }
 
     #[test]
     fn an_ancestor_covers_when_it_maps_alike_and_grants_as_much() {
         let covers = |a, b| BindParts::of(a).covers(&BindParts::of(b));
-        assert!(covers("/data:/data", "/data/k8s:/data/k8s") && covers("/data:/data:rshared", "/data/k8s:/data/k8s:rslave"));
+        assert!(
+            covers("/data:/data", "/data/k8s:/data/k8s") && covers("/data:/data:rshared", "/data/k8s:/data/k8s:rslave")
+        );
         assert!(covers("/:/", "/data:/data") && covers("/a:/b", "/a/x:/b/x"));
         assert!(!covers("/data:/data", "/data/k8s:/data/k8s:rslave"), "it does not propagate");
         assert!(!covers("/data:/data:ro", "/data/k8s:/data/k8s"), "it is read-only");

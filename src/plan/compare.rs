@@ -24,7 +24,11 @@ pub fn compare(base: &Desired, head: &Desired, now: Timestamp) -> Vec<ClusterPla
 }
 
 fn differs(plan: &ClusterPlan) -> bool {
-    !(plan.nodes.is_empty() && plan.kubelet.is_none() && plan.unmanaged.is_empty() && plan.notes.is_empty() && plan.refusals.is_empty())
+    !(plan.nodes.is_empty()
+        && plan.kubelet.is_none()
+        && plan.unmanaged.is_empty()
+        && plan.notes.is_empty()
+        && plan.refusals.is_empty())
 }
 
 fn compare_cluster(name: &ClusterName, base: &Desired, head: &Desired, now: Timestamp) -> ClusterPlan {
@@ -75,7 +79,8 @@ fn compare_binds(
     let binds: Vec<String> = old.iter().flat_map(|old| &old.extra_binds).map(|bind| bind.to_string()).collect();
     let removed: Vec<&str> = old.iter().flat_map(|old| &old.remove_binds).map(|path| path.as_str()).collect();
     // What had to go before is gone.
-    let gone = |path: &&str| !asked.extra_binds.iter().any(|bind| bind.destination() == *path) && !removed.contains(path);
+    let gone =
+        |path: &&str| !asked.extra_binds.iter().any(|bind| bind.destination() == *path) && !removed.contains(path);
     let leaving = asked.remove_binds.iter().map(|path| path.as_str()).filter(gone);
     let unknown: Vec<&str> =
         leaving.filter(|path| !binds.iter().any(|bind| BindParts::of(bind).destination == *path)).collect();

@@ -177,7 +177,9 @@ pub fn kubelet(
     let asked = Asked::of(cluster)?;
     let seen = match seen {
         Ok(seen) => seen,
-        Err(why) => return Some(KubeletPlan { unknown: Some(why), ..KubeletPlan::told(asked.kubelet.manager, Vec::new()) }),
+        Err(why) => {
+            return Some(KubeletPlan { unknown: Some(why), ..KubeletPlan::told(asked.kubelet.manager, Vec::new()) });
+        }
     };
     let (to, wanted) = asked.list(&seen.binds);
     let mut plan = KubeletPlan {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use compare::compare;
 pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
-pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
+pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
 pub use saved::{Outdated, outdated};
 pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
 

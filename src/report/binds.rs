@@ -23,7 +23,12 @@ pub(super) fn rows(plan: &KubeletPlan) -> Vec<BindRow<'_>> {
         (Some(_), Some(_)) => '~',
         (Some(_), None) => '-',
     };
-    let row = |change| BindRow { sign: sign(change), from: change.from.as_deref(), to: change.to.as_deref(), why: why(change) };
+    let row = |change| BindRow {
+        sign: sign(change),
+        from: change.from.as_deref(),
+        to: change.to.as_deref(),
+        why: why(change),
+    };
     plan.changes.iter().map(row).collect()
 }
 

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::status::{StorageStatus, storage_status};
 use super::style::{STYLES, clean, paint};
+use crate::model::kubelet::{BindParts, deciding};
 use crate::model::node::Hold;
 use crate::model::observed::{FIELD_MANAGER, SetBy};
 use crate::model::storage::Verdict;
 use crate::model::vocabulary::is_reserved;
-use crate::model::kubelet::{BindParts, deciding};
 use crate::model::{ClusterName, DesiredCluster, Mode, ObservedCluster, ObservedKubelet, Vocabulary};
 use crate::plan::{Source, StateRevision};
 
@@ -170,7 +170,9 @@ pub fn explain(
 
 /// Explains the binds of a cluster's kubelets: every machine has the same. `seen` is what is live, where that is known.
 pub fn explain_binds(desired: &DesiredCluster, seen: Option<&ObservedKubelet>) -> Vec<BindExplanation> {
-    let Some((kubelet, origins)) = desired.spec.kubelet.as_ref().zip(desired.kubelet.as_ref()) else { return Vec::new() };
+    let Some((kubelet, origins)) = desired.spec.kubelet.as_ref().zip(desired.kubelet.as_ref()) else {
+        return Vec::new();
+    };
     let live: Vec<&String> = seen.iter().flat_map(|seen| &seen.binds).collect();
     let shows = |bind: &str| {
         let decides = deciding(live.iter().map(|live| live.as_str()), BindParts::of(bind).destination)?;
@@ -183,7 +185,9 @@ pub fn explain_binds(desired: &DesiredCluster, seen: Option<&ObservedKubelet>) -
         removed: false,
     });
     let mut binds: Vec<BindExplanation> = asked.collect();
-    for live in live.iter().filter(|live| !binds.iter().any(|bind| bind.live.as_ref() == Some(live))) .collect::<Vec<_>>() {
+    for live in
+        live.iter().filter(|live| !binds.iter().any(|bind| bind.live.as_ref() == Some(live))).collect::<Vec<_>>()
+    {
         let removal = kubelet.remove_binds.iter().position(|path| *path == *BindParts::of(live).destination);
         let source = removal.and_then(|index| origins.removed.get(index)).map(|origin| origin.clone().into());
         binds.push(BindExplanation { asked: None, live: Some((*live).clone()), removed: source.is_some(), source });
@@ -234,7 +238,9 @@ pub fn explain_text(explanation: &Explanation) -> String {
             (Some(live), Some(asked)) if live == asked => (STYLES.add, clean(live)),
             (Some(live), Some(asked)) => (STYLES.dim, format!("{} shown by {}", clean(asked), clean(live))),
             (None, Some(asked)) => (STYLES.change, format!("(absent) → {}", clean(asked))),
-            (live, None) => (if bind.removed { STYLES.remove } else { STYLES.dim }, clean(live.as_deref().unwrap_or_default())),
+            (live, None) => {
+                (if bind.removed { STYLES.remove } else { STYLES.dim }, clean(live.as_deref().unwrap_or_default()))
+            }
         };
         let _ = writeln!(text, "  bind      {}  {why}", paint(style, cell));
     }

@@ -293,7 +293,9 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
     storage_text(text, cluster);
     if let Some(kubelet) = &cluster.kubelet {
         let style = if kubelet.changes_anything() { STYLES.change } else { STYLES.dim };
-        let binds = binds::rows(kubelet).into_iter().map(|row| format!("{} {}", row.sign, row.to.or(row.from).unwrap_or_default()));
+        let binds = binds::rows(kubelet)
+            .into_iter()
+            .map(|row| format!("{} {}", row.sign, row.to.or(row.from).unwrap_or_default()));
         for line in binds.map(|bind| clean(&bind)).chain(binds::lines(kubelet)) {
             let _ = writeln!(text, "  {}  {line}", paint(style, "kubelets "));
         }

@@ -62,8 +62,7 @@ impl RkeCommand {
         command.current_dir(config.parent().unwrap_or(Path::new("/")));
         // A group of its own: an interrupt of the terminal reaches drover, which then asks the program to end.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
-        let mut child =
-            command.spawn().map_err(|error| Failure::caused(format!("cannot run {program}"), &error))?;
+        let mut child = command.spawn().map_err(|error| Failure::caused(format!("cannot run {program}"), &error))?;
         tell(&format!("{program} up --config {}", config.display()));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (ended, (), ()) = tokio::join!(wait(&mut child, stop), pass_on(out, tell), pass_on(err, tell));

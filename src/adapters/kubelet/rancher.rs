@@ -186,10 +186,13 @@ impl ClusterObject {
     fn blocked(&self) -> Option<String> {
         let template = self.spec.cluster_template_revision_name.as_deref().filter(|name| !name.is_empty());
         if let Some(template) = template {
-            return Some(format!("Rancher makes this cluster by the template revision {template}: change the binds there"));
+            return Some(format!(
+                "Rancher makes this cluster by the template revision {template}: change the binds there"
+            ));
         }
         let is_rke = self.spec.rancher_kubernetes_engine_config.is_some();
-        (!is_rke).then(|| "Rancher did not make this cluster with RKE, so it does not configure its kubelets".to_owned())
+        (!is_rke)
+            .then(|| "Rancher did not make this cluster with RKE, so it does not configure its kubelets".to_owned())
     }
 
     fn condition(&self, kind: &str) -> Option<&Condition> {
@@ -303,7 +306,12 @@ fn standing(cluster: &ClusterObject, nodes: &[NodeObject], to: &[String], before
 
 impl Rancher {
     /// Prepares a client for Rancher's own cluster; nothing is sent yet.
-    pub(super) async fn connect(name: &str, spec: &Spec, base: Option<&Path>, timeout: Duration) -> Result<Self, Failure> {
+    pub(super) async fn connect(
+        name: &str,
+        spec: &Spec,
+        base: Option<&Path>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
         let local = KubeCluster::connect(name, &spec.connection, base, timeout, None).await;
         Ok(Self { local: local.map_err(within)?, id: spec.cluster.to_string() })
     }
@@ -412,10 +420,10 @@ impl Rancher {
 
     fn failure(&self, verb: &str, error: &CallError) -> Failure {
         within(match error {
-            CallError::Refused { code: 403, .. } if error.is_denied() => {
-                Failure::new(format!("drover may not {verb} {WHAT} there"))
-                    .hint("give drover's user the rights of deploy/rancher-rbac.yaml in the cluster that Rancher runs in")
-            }
+            CallError::Refused { code: 403, .. } if error.is_denied() => Failure::new(format!(
+                "drover may not {verb} {WHAT} there"
+            ))
+            .hint("give drover's user the rights of deploy/rancher-rbac.yaml in the cluster that Rancher runs in"),
             error => self.local.failure(verb, WHAT, error),
         })
     }
@@ -432,7 +440,8 @@ mod tests {
     use super::*;
 
     fn cluster(asked: &[&str], applied: &[&str], status: Value) -> ClusterObject {
-        let spec = |binds: &[&str]| json!({"rancherKubernetesEngineConfig": {"services": {"kubelet": {"extraBinds": binds}}}});
+        let spec =
+            |binds: &[&str]| json!({"rancherKubernetesEngineConfig": {"services": {"kubelet": {"extraBinds": binds}}}});
         let mut object = json!({"spec": spec(asked), "status": {"appliedSpec": spec(applied), "nodeVersion": 4}});
         for (key, value) in status.as_object().into_iter().flatten() {
             object["status"][key] = value.clone();
@@ -455,12 +464,16 @@ mod tests {
         let done = cluster(&["/a:/a"], &["/a:/a"], json!({"conditions": [{"type": "Updated", "status": "True"}]}));
         let full = ["/sys:/sys", "/a:/a"];
         assert_eq!(how(&done, &[node(&full, 4, 4)]), Standing::Done);
-        assert!(matches!(how(&done, &[node(&["/sys:/sys"], 4, 4)]), Standing::Open(why) if why == "w-1 is not planned yet"));
+        assert!(
+            matches!(how(&done, &[node(&["/sys:/sys"], 4, 4)]), Standing::Open(why) if why == "w-1 is not planned yet")
+        );
         assert!(matches!(how(&done, &[node(&full, 4, 3)]), Standing::Open(why) if why == "w-1 restarts its kubelet"));
         assert!(matches!(how(&done, &[node(&full, 3, 3)]), Standing::Open(_)), "it has the plan of an earlier change");
         assert!(matches!(how(&cluster(&["/a:/a"], &[], json!({})), &[]), Standing::Open(_)));
         let upgrading = json!({"conditions": [{"type": "Upgraded", "status": "Unknown", "message": "1 of 9"}]});
-        assert!(matches!(how(&cluster(&["/a:/a"], &["/a:/a"], upgrading), &[]), Standing::Open(why) if why.contains("1 of 9")));
+        assert!(
+            matches!(how(&cluster(&["/a:/a"], &["/a:/a"], upgrading), &[]), Standing::Open(why) if why.contains("1 of 9"))
+        );
     }
 
     #[test]
@@ -474,7 +487,10 @@ mod tests {
         again["conditions"][0]["lastUpdateTime"] = "2".into();
         let again = cluster(&["/a:/a"], &[], again);
         assert!(matches!(standing(&again, &[], &["/a:/a".to_owned()], &before), Standing::Failed(_)));
-        assert!(matches!(how(&cluster(&["/b:/b"], &[], json!({})), &[]), Standing::Failed(_)), "asked for something else");
+        assert!(
+            matches!(how(&cluster(&["/b:/b"], &[], json!({})), &[]), Standing::Failed(_)),
+            "asked for something else"
+        );
     }
 
     #[test]

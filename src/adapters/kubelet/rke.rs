@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn errors_quote_nothing() {
-        for state in [r#"{"currentState": "KEY"}"#, "KEY", r#"{"currentState": {"rkeConfig": {"services": "KEY"}}}"#, "{}"] {
+        for state in
+            [r#"{"currentState": "KEY"}"#, "KEY", r#"{"currentState": {"rkeConfig": {"services": "KEY"}}}"#, "{}"]
+        {
             let error = binds_in(&secret(state), "Secret").expect_err(state);
             assert!(!format!("{error} {error:?}").contains("KEY"), "{error:?}");
         }

@@ -80,7 +80,12 @@ impl Writer {
     ///
     /// # Errors
     /// Where it could not be written; trying again is safe.
-    pub fn write_binds(&self, cluster: &ClusterName, now: Timestamp, edit: &BindsEdit) -> Result<BindsWritten, Failure> {
+    pub fn write_binds(
+        &self,
+        cluster: &ClusterName,
+        now: Timestamp,
+        edit: &BindsEdit,
+    ) -> Result<BindsWritten, Failure> {
         let written = self.race(now, |run, target| run.attempt_binds(target, cluster, edit))?;
         Ok(written.map_or_else(BindsWritten::Dropped, |(written, _)| written))
     }
@@ -138,6 +143,7 @@ impl Run<'_> {
 
     fn path_of(&self, target: &Target, place: &super::run::Place, path: &str) -> Result<PathBuf, Failure> {
         let folder = self.folder(target, place.base)?;
-        normalized(&folder.join(path)).ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))
+        normalized(&folder.join(path))
+            .ok_or_else(|| Failure::new(format!("the path {path} leads out of the repository")))
     }
 }

@@ -124,7 +124,12 @@ impl Run<'_> {
         target.git.commit_merge(&[tip, target.tip], tree, &self.change(settings, Vec::new(), &message))
     }
 
-    pub(super) fn change<'c>(&self, settings: &'c Settings, files: Vec<(PathBuf, Vec<u8>)>, message: &'c str) -> Change<'c> {
+    pub(super) fn change<'c>(
+        &self,
+        settings: &'c Settings,
+        files: Vec<(PathBuf, Vec<u8>)>,
+        message: &'c str,
+    ) -> Change<'c> {
         let Settings { author, committer, key, .. } = settings;
         Change { files, message, author, committer, time: self.now, key: key.as_ref() }
     }

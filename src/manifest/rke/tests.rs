@@ -27,22 +27,58 @@ fn a_list_of_lines_gets_one_more() {
     check(&crlf, &["/a:/a", "/b:/b", NEW], &crlf.replace("# last\r\n", &format!("# last\r\n    - \"{NEW}\"\r\n")));
     check(text, &["/a:/a:ro", "/b:/b"], &text.replace("'/a:/a'", "'/a:/a:ro'"));
     check(text, &["/b:/b"], &text.replace("    - '/a:/a'   # first\n", ""));
-    check(text, &[], "nodes: [] # none\nservices:\n  kubelet:\n    extra_args: {max-pods: 250}\n    extra_binds: []\n    # the disk\n\n\n  etcd:\n    x: 1\n");
-    check("nodes: []\nservices: {kubelet: {extra_binds: [/a:/a]}}", &["/a:/a", "/b:/b:ro,z"], "nodes: []\nservices: {kubelet: {extra_binds: [/a:/a, \"/b:/b:ro,z\"]}}");
-    check("nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - /a:/a", &["/a:/a", "/b:/b:ro,z"], "nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - /a:/a\n      - /b:/b:ro,z");
+    check(
+        text,
+        &[],
+        "nodes: [] # none\nservices:\n  kubelet:\n    extra_args: {max-pods: 250}\n    extra_binds: []\n    # the disk\n\n\n  etcd:\n    x: 1\n",
+    );
+    check(
+        "nodes: []\nservices: {kubelet: {extra_binds: [/a:/a]}}",
+        &["/a:/a", "/b:/b:ro,z"],
+        "nodes: []\nservices: {kubelet: {extra_binds: [/a:/a, \"/b:/b:ro,z\"]}}",
+    );
+    check(
+        "nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - /a:/a",
+        &["/a:/a", "/b:/b:ro,z"],
+        "nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - /a:/a\n      - /b:/b:ro,z",
+    );
 }
 
 #[test]
 fn what_is_missing_is_made() {
     let lines = format!("  kubelet:\n    extra_binds:\n      - {NEW}\n");
     check("nodes: []\n", &[NEW], &format!("nodes: []\nservices:\n{lines}"));
-    check("nodes: []\nservices:\n  # the store\n  etcd: {}\n", &[NEW], &format!("nodes: []\nservices:\n  # the store\n{lines}  etcd: {{}}\n"));
+    check(
+        "nodes: []\nservices:\n  # the store\n  etcd: {}\n",
+        &[NEW],
+        &format!("nodes: []\nservices:\n  # the store\n{lines}  etcd: {{}}\n"),
+    );
     check("nodes: []\nservices: # all\nx: 1\n", &[NEW], &format!("nodes: []\nservices: # all\n{lines}x: 1\n"));
-    check("nodes: []\nservices:\n  kubelet:\n  etcd: {}\n", &[NEW], &format!("nodes: []\nservices:\n{lines}  etcd: {{}}\n"));
-    check("nodes: []\nservices:\n  kubelet:\n    fail_swap_on: false\n", &[NEW], &format!("nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - {NEW}\n    fail_swap_on: false\n"));
-    check("nodes: []\nservices:\n  kubelet: {fail_swap_on: false}\n", &[NEW], &format!("nodes: []\nservices:\n  kubelet: {{extra_binds: [{NEW}], fail_swap_on: false}}\n"));
-    check("nodes: []\nservices:\n  kubelet:\n    extra_binds: ~\n", &[NEW], &format!("nodes: []\nservices:\n  kubelet:\n    extra_binds: [{NEW}]\n"));
-    check("nodes: []\nservices: {}\n", &[NEW], &format!("nodes: []\nservices: {{kubelet: {{extra_binds: [{NEW}]}}}}\n"));
+    check(
+        "nodes: []\nservices:\n  kubelet:\n  etcd: {}\n",
+        &[NEW],
+        &format!("nodes: []\nservices:\n{lines}  etcd: {{}}\n"),
+    );
+    check(
+        "nodes: []\nservices:\n  kubelet:\n    fail_swap_on: false\n",
+        &[NEW],
+        &format!("nodes: []\nservices:\n  kubelet:\n    extra_binds:\n      - {NEW}\n    fail_swap_on: false\n"),
+    );
+    check(
+        "nodes: []\nservices:\n  kubelet: {fail_swap_on: false}\n",
+        &[NEW],
+        &format!("nodes: []\nservices:\n  kubelet: {{extra_binds: [{NEW}], fail_swap_on: false}}\n"),
+    );
+    check(
+        "nodes: []\nservices:\n  kubelet:\n    extra_binds: ~\n",
+        &[NEW],
+        &format!("nodes: []\nservices:\n  kubelet:\n    extra_binds: [{NEW}]\n"),
+    );
+    check(
+        "nodes: []\nservices: {}\n",
+        &[NEW],
+        &format!("nodes: []\nservices: {{kubelet: {{extra_binds: [{NEW}]}}}}\n"),
+    );
     let json = "{\n  \"nodes\": [],\n  \"services\": {\"kubelet\": {}}\n}\n";
     check(json, &[NEW], &json.replace("{}", &format!("{{extra_binds: [{NEW}]}}")));
 }
@@ -67,18 +103,30 @@ fn what_depends_on_the_list_is_never_changed_along_with_it() {
 #[test]
 fn only_a_cluster_yml_is_read_and_nothing_of_it_is_quoted() {
     let name: Arc<str> = "cluster.yml".into();
-    for text in ["", "a: 1", "root:x:0:0:secret", "nodes: secret\n", "nodes: [\nsecret", "nodes: []\nservices: {kubelet: {extra_binds: secret}}\n", "nodes: []\n---\nnodes: []\n"] {
+    for text in [
+        "",
+        "a: 1",
+        "root:x:0:0:secret",
+        "nodes: secret\n",
+        "nodes: [\nsecret",
+        "nodes: []\nservices: {kubelet: {extra_binds: secret}}\n",
+        "nodes: []\n---\nnodes: []\n",
+    ] {
         let error = read(&name, text).expect_err(text).to_string();
         assert!(error.contains("cluster.yml") && !error.contains("secret"), "{error}");
     }
-    let config = read(&name, "nodes: []\nupgrade_strategy: {max_unavailable_worker: 20%}\nservices: {kubelet: {extraBinds: [/a:/a]}}\n");
+    let config = read(
+        &name,
+        "nodes: []\nupgrade_strategy: {max_unavailable_worker: 20%}\nservices: {kubelet: {extraBinds: [/a:/a]}}\n",
+    );
     let config = config.expect("a cluster.yml");
     assert_eq!((config.binds.len(), config.max_unavailable_worker.as_deref()), (0, Some("20%")));
     assert!(config.notes[0].contains("extra_binds"), "{config:?}");
 }
 
 fn bind() -> impl Strategy<Value = String> {
-    ("/[a-z]{1,3}( [a-z#']{1,2})?", prop_oneof![Just(""), Just(":ro"), Just(":rslave,z")]).prop_map(|(path, options)| format!("{path}:{path}{options}"))
+    ("/[a-z]{1,3}( [a-z#']{1,2})?", prop_oneof![Just(""), Just(":ro"), Just(":rslave,z")])
+        .prop_map(|(path, options)| format!("{path}:{path}{options}"))
 }
 
 /// A cluster.yml in some style, with these binds.
@@ -86,7 +134,11 @@ fn styled(binds: &[String], style: u8, quote: u8, crlf: bool, tail: bool) -> Str
     let quote = [' ', '\'', '"'][quote as usize % 3];
     let flow: Vec<String> = binds.iter().map(|bind| scalar(bind, quote, true)).collect();
     let block = |indentation: &str| -> String {
-        binds.iter().enumerate().map(|(index, bind)| format!("{indentation}- {} # bind {index}\n", scalar(bind, quote, false))).collect()
+        binds
+            .iter()
+            .enumerate()
+            .map(|(index, bind)| format!("{indentation}- {} # bind {index}\n", scalar(bind, quote, false)))
+            .collect()
     };
     let list = match style % 5 {
         _ if binds.is_empty() => " []\n".to_owned(),
@@ -96,8 +148,14 @@ fn styled(binds: &[String], style: u8, quote: u8, crlf: bool, tail: bool) -> Str
         3 => format!(" [\n      {}\n    ]\n", flow.join(",\n      ")),
         _ => format!(" [ {} ] # end\n", flow.join(" , ")),
     };
-    let after = if tail { "    fail_swap_on: false # keep\n  etcd: {snapshot: true}\nprivate_registries: [{password: 'p#w'}]\n" } else { "" };
-    let text = format!("# our cluster\nnodes:\n- {{address: 10.0.0.1, role: [worker]}}\nservices:\n  kubelet:\n    cluster_domain: x # y\n    extra_binds:{list}{after}");
+    let after = if tail {
+        "    fail_swap_on: false # keep\n  etcd: {snapshot: true}\nprivate_registries: [{password: 'p#w'}]\n"
+    } else {
+        ""
+    };
+    let text = format!(
+        "# our cluster\nnodes:\n- {{address: 10.0.0.1, role: [worker]}}\nservices:\n  kubelet:\n    cluster_domain: x # y\n    extra_binds:{list}{after}"
+    );
     if crlf { text.replace('\n', "\r\n") } else { text }
 }
 

@@ -60,7 +60,8 @@ fn options_change_in_place_and_only_state_removes() {
     let cluster = rancher(&["/data:/data:rslave"], &["/old"]);
     let plan = planned(&cluster, &["/data:/data", "/other:/other", "/mnt/old:/old"]).expect("a plan");
     assert_eq!(plan.to, texts(&["/data:/data:rslave", "/other:/other"]));
-    let told: Vec<_> = plan.changes.iter().map(|change| (change.reason, change.from.as_deref(), change.to.as_deref())).collect();
+    let told: Vec<_> =
+        plan.changes.iter().map(|change| (change.reason, change.from.as_deref(), change.to.as_deref())).collect();
     let expected = [
         (BindReason::Removed, Some("/mnt/old:/old"), None),
         (BindReason::Asked, Some("/data:/data"), Some("/data:/data:rslave")),
@@ -82,7 +83,11 @@ fn rke_makes_live_what_its_file_says() {
     let config = both.config.as_ref().expect("an edit");
     assert_eq!((&config.from, &config.to), (&texts(&["/y:/y"]), &texts(&["/y:/y", "/data:/data:rslave"])));
     let reasons: Vec<_> = both.changes.iter().map(|change| change.reason).collect();
-    assert_eq!(reasons, [BindReason::Configured, BindReason::Configured, BindReason::Asked], "x goes, y comes, data comes");
+    assert_eq!(
+        reasons,
+        [BindReason::Configured, BindReason::Configured, BindReason::Asked],
+        "x goes, y comes, data comes"
+    );
     let edit = plan(&["/data:/data:rslave"], &[]).expect("a plan");
     assert!(edit.edits() && edit.changes.is_empty(), "live already: nothing restarts");
     let run = plan(&[], &["/data:/data:rslave"]).expect("a plan");
@@ -103,7 +108,10 @@ fn kubelets_restart_in_waves() {
     let expected = [(WaveKind::ControlPlane, 1, 2, 2), (WaveKind::NotReady, 1, 1, 1), (WaveKind::Workers, 2, 24, 12)];
     assert_eq!(told, expected);
     let of = |text, workers| at_once(Some(text), workers);
-    assert_eq!([of("10%", 5), of("10%", 1213), of("50%", 11), of("3", 100), of("x", 100), of("0", 9)], [1, 50, 5, 3, 10, 1]);
+    assert_eq!(
+        [of("10%", 5), of("10%", 1213), of("50%", 11), of("3", 100), of("x", 100), of("0", 9)],
+        [1, 50, 5, 3, 10, 1]
+    );
 }
 
 #[test]

@@ -2,12 +2,16 @@
 
 use serde_json::json;
 
-use super::support::{BIND, CLUSTERS, ID, KEY, asked, local, machines, makes_live, object, patch, rancher_state, record, rke_state, set_worker, spec, stand_in, status, worker};
+use super::support::{
+    BIND, CLUSTERS, ID, KEY, asked, local, machines, makes_live, object, patch, rancher_state, record, rke_state,
+    set_worker, spec, stand_in, status, worker,
+};
 use crate::support::control_plane::ControlPlane;
 use crate::support::daemon::{Daemon, soon};
 use crate::support::state::State;
 
-const ALLOW: &str = "  allow:\n    - {guard: kubelet-restart, until: 2099-01-01, owner: ops@example.org, reason: new storage}\n";
+const ALLOW: &str =
+    "  allow:\n    - {guard: kubelet-restart, until: 2099-01-01, owner: ops@example.org, reason: new storage}\n";
 
 fn run(state: &State, more: &[&str]) -> Daemon {
     let repository = state.root().display().to_string();
@@ -30,7 +34,8 @@ fn labels_go_on_while_rancher_is_followed_and_nothing_restarts_unasked() {
     state.node("prod", "w-1", "{workloads: [train]}").commit("prod");
     let daemon = run(&state, &[]);
     soon("the label is set", || has_label(&plane, "w-1", "train"));
-    daemon.comes_to("the guard holds", |status| status["clusters"]["prod"]["refusals"][0]["guard"] == "kubelet-restart");
+    daemon
+        .comes_to("the guard holds", |status| status["clusters"]["prod"]["refusals"][0]["guard"] == "kubelet-restart");
     assert_eq!(asked(&rancher), ["/x:/x"], "nobody allowed it");
 
     let text = state.read("state/clusters/prod.yaml") + ALLOW;

@@ -4,7 +4,9 @@ use std::thread;
 
 use serde_json::json;
 
-use super::support::{BIND, CLUSTERS, ID, asked, clean, local, machines, object, patch, rancher_state, set_worker, spec, status, worker};
+use super::support::{
+    BIND, CLUSTERS, ID, asked, clean, local, machines, object, patch, rancher_state, set_worker, spec, status, worker,
+};
 use crate::support::control_plane::{ControlPlane, Role};
 use crate::support::daemon::soon;
 use crate::support::run::Ran;
@@ -26,11 +28,19 @@ fn play_rancher(plane: &ControlPlane) {
     let binds = asked(plane);
     let binds: Vec<&str> = binds.iter().map(String::as_str).collect();
     patch(plane, &path, &json!({"status": {"conditions": [condition("Updated", "Unknown", "updating")]}}));
-    patch(plane, &path, &json!({"status": {"appliedSpec": spec(&binds), "nodeVersion": 2, "conditions": [condition("Updated", "True", ""), condition("Upgraded", "Unknown", "upgrading 1 of 2")]}}));
+    patch(
+        plane,
+        &path,
+        &json!({"status": {"appliedSpec": spec(&binds), "nodeVersion": 2, "conditions": [condition("Updated", "True", ""), condition("Upgraded", "Unknown", "upgrading 1 of 2")]}}),
+    );
     set_worker(plane, "w-1", &binds, 2, 1);
     thread::sleep(std::time::Duration::from_secs(3));
     set_worker(plane, "w-1", &binds, 2, 2);
-    patch(plane, &path, &json!({"status": {"conditions": [condition("Updated", "True", ""), condition("Upgraded", "True", "")]}}));
+    patch(
+        plane,
+        &path,
+        &json!({"status": {"conditions": [condition("Updated", "True", ""), condition("Upgraded", "True", "")]}}),
+    );
     thread::sleep(std::time::Duration::from_secs(3));
     set_worker(plane, "w-2", &binds, 2, 2);
 }
@@ -96,7 +106,11 @@ fn failures_timeouts_templates_and_other_people_are_told() {
     }
 
     // The same happens while it is followed.
-    patch(&rancher, &path, &json!({"spec": spec(&["/x:/x"]), "status": {"failedSpec": null, "conditions": [condition("Updated", "True", "")]}}));
+    patch(
+        &rancher,
+        &path,
+        &json!({"spec": spec(&["/x:/x"]), "status": {"failedSpec": null, "conditions": [condition("Updated", "True", "")]}}),
+    );
     state.edit("state/clusters/prod.yaml", "timeout: 4s", "timeout: 60s");
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -105,7 +119,11 @@ fn failures_timeouts_templates_and_other_people_are_told() {
             patch(&rancher, &path, &json!({"status": failed}));
         });
         let ran = apply(&state, &[], 1);
-        assert!(ran.out.contains("kubelet binds failed: Rancher says that Provisioned is false: cannot ssh to w-1"), "{}", ran.out);
+        assert!(
+            ran.out.contains("kubelet binds failed: Rancher says that Provisioned is false: cannot ssh to w-1"),
+            "{}",
+            ran.out
+        );
     });
 
     let templated = json!({"spec": {"clusterTemplateRevisionName": "cattle-global-data:ctr-9"}, "status": {"failedSpec": null, "conditions": []}});

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::support::{BIND, CLUSTER_YML, KEY, clean, create, full_cluster_state, machines, makes_live, record, rke_state, stand_in};
+use super::support::{
+    BIND, CLUSTER_YML, KEY, clean, create, full_cluster_state, machines, makes_live, record, rke_state, stand_in,
+};
 use crate::support::control_plane::{ControlPlane, Role};
 use crate::support::run;
 use crate::support::state::State;
@@ -54,13 +56,21 @@ fn a_bind_is_planned_edited_made_live_by_rke_and_then_nothing_differs() {
 
     state.write("state/rke/cluster.rkestate", "{}");
     let ran = apply(&state, &["--rke", &script, "--rke-arg", "--ignore-docker-version"], 0);
-    assert!(ran.err.contains("prod: INFO building the cluster") && ran.err.contains("prod: INFO on stderr"), "{}", ran.err);
+    assert!(
+        ran.err.contains("prod: INFO building the cluster") && ran.err.contains("prod: INFO on stderr"),
+        "{}",
+        ran.err
+    );
     assert!(ran.out.contains("kubelet binds are as they must be"), "{}", ran.out);
     let config = state.path("state/rke/cluster.yml").canonicalize().expect("a file");
     assert_eq!(state.read("rke.log"), format!("up --config {} --ignore-docker-version\n", config.display()));
     clean(state.drover(&["plan", "--detailed-exitcode"]).expect(0));
     let explained = clean(state.drover(&["explain", "w-1"]).expect(0));
-    assert!(explained.out.contains(&format!("bind      {BIND}  asked for by clusters/prod.yaml:10")), "{}", explained.out);
+    assert!(
+        explained.out.contains(&format!("bind      {BIND}  asked for by clusters/prod.yaml:10")),
+        "{}",
+        explained.out
+    );
 
     // A recorded cluster says the same, and holds nothing but the binds.
     clean(state.drover(&["snapshot", "--out", "live.yaml"]).expect(0));
@@ -156,7 +166,10 @@ fn in_a_repository_the_edit_is_a_commit_and_rke_runs_where_its_state_lies() {
     record(&plane, &["/x:/x"]);
     let state = rke_state(&plane);
     let write_back = "writeBack: {name: drover, email: drover@example.org, mode: push}";
-    state.write("state/fleet.yaml", format!("apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {{name: fleet}}\nspec:\n  {write_back}\n"));
+    state.write(
+        "state/fleet.yaml",
+        format!("apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {{name: fleet}}\nspec:\n  {write_back}\n"),
+    );
     state.commit("prod");
     std::fs::create_dir_all(state.path(".cache")).expect("a folder");
     state.git(&["clone", "--quiet", "--bare", ".", ".cache/bare.git"]);

@@ -106,7 +106,11 @@ pub(super) fn cluster(state: &State, plane: &ControlPlane, kubelet: &str) {
 /// A state whose cluster is RKE's, with its cluster.yml in it.
 pub(super) fn rke_state(plane: &ControlPlane) -> State {
     let state = State::new();
-    cluster(&state, plane, &format!("    manager: rke\n    rke: {{config: rke/cluster.yml}}\n    extraBinds:\n      - {BIND}\n"));
+    cluster(
+        &state,
+        plane,
+        &format!("    manager: rke\n    rke: {{config: rke/cluster.yml}}\n    extraBinds:\n      - {BIND}\n"),
+    );
     state.write("state/rke/cluster.yml", CLUSTER_YML);
     state
 }
@@ -114,7 +118,10 @@ pub(super) fn rke_state(plane: &ControlPlane) -> State {
 /// A script in the place of `rke`: it does what its lines say after it wrote down how it was called.
 pub(super) fn stand_in(state: &State, lines: &str) -> PathBuf {
     let path = state.path("rke.sh");
-    let text = format!("#!/bin/sh\necho \"$@\" >> {}\necho 'INFO building the cluster'\necho 'INFO on stderr' >&2\n{lines}\n", state.path("rke.log").display());
+    let text = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\necho 'INFO building the cluster'\necho 'INFO on stderr' >&2\n{lines}\n",
+        state.path("rke.log").display()
+    );
     fs::write(&path, text).expect("a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("an executable");
     path
@@ -181,7 +188,8 @@ pub(super) fn spec(binds: &[&str]) -> Value {
 /// The status of a cluster that is as it was asked for.
 pub(super) fn status(binds: &[&str]) -> Value {
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastUpdateTime": "2026-01-01T00:00:00Z"});
-    let conditions: Vec<Value> = ["Provisioned", "Updated", "Upgraded", "Waiting", "Ready"].into_iter().map(condition).collect();
+    let conditions: Vec<Value> =
+        ["Provisioned", "Updated", "Upgraded", "Waiting", "Ready"].into_iter().map(condition).collect();
     json!({"appliedSpec": spec(binds), "conditions": conditions, "nodeVersion": 1, "serviceAccountToken": KEY})
 }
 
