@@ -61,7 +61,10 @@ impl Cluster {
                     let due = self.store.live().binds_due.take();
                     if let (Some(due), Some(manager)) = (due, &manager) && !is_too_soon(tried.as_ref(), &due) {
                         tried = self.change_binds(&due, manager).await;
-                        look = Instant::now();
+                        // What was due meanwhile was found by what was seen before.
+                        self.look_at_kubelets(kube).await;
+                        self.store.live().binds_due = None;
+                        look = Instant::now() + EVERY;
                     }
                 }
             }
@@ -154,6 +157,9 @@ impl Cluster {
         let binds: Vec<String> = due.plan.changes.iter().filter_map(|change| change.to.clone()).collect();
         let lines = || outcome.steps.iter().chain([&outcome.why]).chain(&outcome.hint).filter(|line| !line.is_empty());
         let lines: Vec<String> = lines().cloned().collect();
+        if lines.is_empty() && due.plan.changes.is_empty() {
+            return; // somebody else had done it
+        }
         let told = lines.join("; ");
         self.daemon
             .board

@@ -41,6 +41,7 @@ fn focused_examples_show_what_they_say() {
         ("several-clusters", 0),
         ("guarded", 3),
         ("maintenance", 3),
+        ("kubelet", 3),
         ("bootstrap", 0),
     ] {
         let state = format!("examples/{name}/state");

@@ -23,6 +23,7 @@ mod fuzz;
 mod git;
 mod hooks;
 mod hostile;
+mod kubelets;
 mod laws;
 mod live;
 mod notices;

@@ -98,7 +98,7 @@ async fn wait(child: &mut Child, stop: &AtomicBool) -> std::io::Result<(std::pro
 fn terminate(child: &Child) {
     let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32));
     // It has ended by itself where there is no such process any more.
-    let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+    let _ = pid.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::TERM));
 }
 
 async fn pass_on(pipe: Option<impl AsyncRead + Unpin>, tell: &(dyn Fn(&str) + Sync)) {

@@ -171,3 +171,58 @@ proptest! {
         }
     }
 }
+
+fn state(text: &str) -> crate::model::Desired {
+    let parsed = parse(&"prod.yaml".into(), text.as_bytes());
+    let linked = link(&parsed.documents, &[], "2026-01-01T00:00:00Z".parse().expect("a time"), None);
+    let problems: Vec<_> = parsed.problems.iter().chain(&linked.problems).filter(|p| p.is_error()).collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    linked.desired
+}
+
+fn storing(binds: &str) -> String {
+    format!(
+        "apiVersion: drover.dev/v1\nkind: Cluster\nmetadata: {{name: prod}}\nspec:\n  connection: {{context: prod}}\n  storage: {{root: /data/k8s}}\n  kubelet:\n    manager: rke\n    rke: {{config: c.yml}}\n{binds}---\napiVersion: drover.dev/v1\nkind: Node\nmetadata: {{name: w-1, cluster: prod}}\nspec: {{}}\n"
+    )
+}
+
+#[test]
+fn a_bind_of_the_storage_root_waits_until_it_is_known_to_be_mounted() {
+    let desired = state(&storing("    extraBinds: [\"/data:/data:rslave\"]\n"));
+    let cluster = &desired.clusters["prod"];
+    let mut live = nodes(&[("w-1", "worker", true), ("unmanaged", "worker", true)]);
+    let unmounted = |live: &ObservedCluster, binds: &[&str]| {
+        let seen = ObservedKubelet { config: Some(Vec::new()), ..ObservedKubelet::new(KubeletManager::Rke, texts(binds)) };
+        kubelet(cluster, live, Ok(&seen)).expect("a plan").unmounted
+    };
+    assert_eq!(unmounted(&live, &[]), ["w-1: its agent has not told"]);
+    let mut report = |reason: &str| {
+        let status = format!("{{observedGeneration: 1, checked: \"2026-01-01T00:00:00Z\", verdict: Failed, reason: {reason}, message: x}}");
+        let report = Some(serde_yaml::from_str(&status).expect("a report"));
+        let seen = crate::model::ObservedStorage { wanted: None, generation: 1, report };
+        live.storage.insert("w-1".to_owned(), seen);
+        unmounted(&live, &[])
+    };
+    assert_eq!(report("NotMounted"), ["w-1: NotMounted"]);
+    assert_eq!(report("ProbeTimeout"), ["w-1: ProbeTimeout"]);
+    assert!(report("KubeletBindMissing").is_empty(), "what is missing is what is added");
+}
+
+#[test]
+fn two_states_are_compared_by_their_binds() {
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let compared = |base: &str, head: &str| {
+        let plans = crate::plan::compare(&state(&storing(base)), &state(&storing(head)), now);
+        plans.into_iter().next().and_then(|plan| Some((plan.kubelet?, plan.refusals)))
+    };
+    let one = "    extraBinds: [\"/data:/data:rslave\"]\n";
+    let two = "    extraBinds: [\"/data:/data:rslave\", \"/opt:/opt\"]\n";
+    let (added, refusals) = compared(one, two).expect("a difference");
+    assert_eq!((added.changes.len(), added.changes[0].to.as_deref()), (1, Some("/opt:/opt")));
+    assert!(refusals.iter().any(|refusal| refusal.guard == crate::model::Guard::KubeletRestart), "{refusals:?}");
+    let (dropped, refusals) = compared(two, one).expect("a note");
+    assert!(!dropped.changes_anything() && dropped.notes[0].contains("stays where it is live") && refusals.is_empty());
+    let (removed, _) = compared(two, &format!("{one}    removeBinds: [/opt]\n")).expect("a removal");
+    assert_eq!(removed.changes[0].from.as_deref(), Some("/opt:/opt"));
+    assert!(compared(one, one).is_none());
+}

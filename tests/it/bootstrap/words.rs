@@ -74,7 +74,7 @@ fn what_a_state_gets_wrong_is_told_with_its_line() {
             "the runtime would keep its images on the distributed file system",
         ),
         (
-            vec!["  kubelet: {manager: rke}\n  bootstrap: {runtime: {type: containerd}}\n"],
+            vec!["  kubelet: {manager: rke, rke: {config: cluster.yml}}\n  bootstrap: {runtime: {type: containerd}}\n"],
             "RKE1 runs the kubelet in Docker",
         ),
         (
