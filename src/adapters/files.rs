@@ -67,6 +67,11 @@ pub(super) fn submodule(name: String) -> Problem {
         .help("move the files into the repository itself")
 }
 
+fn unreadable(name: String, cause: &str) -> Problem {
+    Problem::of_file("unreadable", name, format!("cannot be read: {cause}"))
+        .help("let drover's user read it, or move it out of the folder")
+}
+
 pub(super) fn bad_name(shown: String) -> Problem {
     Problem::of_file("file-name", shown, "the name of the file is not UTF-8").help("rename it")
 }
@@ -102,7 +107,7 @@ pub fn read(root: &Path) -> Result<Listing, Failure> {
             Err(error) => {
                 let path = error.path().map(|path| relative(&real, path)).unwrap_or_default();
                 let cause = error.io_error().map(ToString::to_string).unwrap_or_else(|| error.to_string());
-                listing.problems.push(Problem::of_file("unreadable", path, format!("cannot be read: {cause}")));
+                listing.problems.push(unreadable(path, &cause));
                 continue;
             }
         };
@@ -155,7 +160,7 @@ fn read_file(path: &Path, name: String) -> Result<StateFile, Problem> {
         let message = format!("the file has {} MiB; drover reads at most {} MiB", size >> 20, MAX_FILE >> 20);
         return Err(Problem::of_file("file-size", name, message).help("split it into several files"));
     }
-    let unreadable = |cause: String| Problem::of_file("unreadable", name.clone(), format!("cannot be read: {cause}"));
+    let unreadable = |cause: String| unreadable(name.clone(), &cause);
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     let id = git2::Oid::hash_object(git2::ObjectType::Blob, &bytes).map_err(|error| unreadable(error.to_string()))?;
     Ok(StateFile { name: name.into(), id, bytes })

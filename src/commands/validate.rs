@@ -56,6 +56,7 @@ pub(super) fn run(args: &ValidateArgs, ui: Ui, now: Timestamp) -> Result<Outcome
     // wants to know whether they are right.
     let lists = list_problems(&loaded);
     loaded.problems.extend(lists);
+    loaded.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     let (size, problems) = (loaded.size, &loaded.problems);
     let folder = loaded.shown_folder();
     match args.format {

@@ -161,7 +161,9 @@ impl Cluster {
             return; // somebody else had done it
         }
         let told = lines.join("; ");
-        self.daemon.board.cluster(&self.name, |report| report.kubelet_outcome = Some(told.clone()));
+        self.daemon
+            .board
+            .cluster(&self.name, |report| report.kubelet_outcome = Some(told.clone()).filter(|told| !told.is_empty()));
         let (title, severity) = match outcome.end {
             KubeletEnd::Done => {
                 tracing::info!(cluster = self.name, binds = binds.join(" "), "binds changed; {told}");

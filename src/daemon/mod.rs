@@ -170,6 +170,7 @@ impl Daemon {
                 // One that left and came back begins anew once nothing of it is under way any more.
                 running.entry(name.clone()).or_insert_with(|| {
                     self.board.cluster(&name, |_| {}); // not ready before it was seen
+                    self.metrics.begin(&name);
                     let (daemon, desired, stop) = (self.clone(), desired.clone(), stop.child_token());
                     let keeper = Keeper { name: name.clone(), daemon, desired, stop: stop.clone() };
                     tasks.spawn(async {
@@ -191,6 +192,7 @@ impl Daemon {
                         return Err(Failure::new(format!("nobody looks after the cluster {name} any more")));
                     }
                     self.board.forget(&name);
+                    self.metrics.forget(&name);
                 }
                 () = stop.cancelled() => break,
             }

@@ -98,6 +98,7 @@ impl Cluster {
             return None; // another connection is being made
         }
         let mut plan = self.plan(&in_force, document, now)?;
+        self.daemon.metrics.planned(&self.name, begun.elapsed());
         memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
         if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);

@@ -276,7 +276,9 @@ impl Follower {
         let folder = folder_in(git, commit, folder.as_deref())?;
         if !folder.as_os_str().is_empty() && git.lacks_folder(commit, &folder)? {
             let missing = format!("the commit has no folder {}", folder.display());
-            return Ok(Verdict::Refused(RefusalReason::invalid(vec![Problem::of_file("empty-state", "", missing)])));
+            let missing =
+                Problem::of_file("empty-state", "", missing).help("bring it back, or name another with --state");
+            return Ok(Verdict::Refused(RefusalReason::invalid(vec![missing])));
         }
         let at = Revision { commit, folder };
         let loaded = self.loader.load_revision(Git::open(&git.path())?, at, shown.clone(), now)?;

@@ -134,7 +134,8 @@ fn decode(source: &SourceText, kind: &str, marked: Marked, problems: &mut Vec<Pr
         && node.spec.labels.len() > MAX_LABELS
     {
         let place = mark.key_place(&[Step::Key("spec"), Step::Key("labels")]);
-        problems.push(source.error("too-many-labels", place, format!("a node has more than {MAX_LABELS} labels")));
+        let message = format!("a node has more than {MAX_LABELS} labels");
+        problems.push(source.error("too-many-labels", place, message).help("keep those that something reads"));
         return None;
     }
     Some(Document { manifest, mark, source: source.clone() })
@@ -152,7 +153,9 @@ fn header(source: &SourceText, value: &Value, mark: &Mark) -> Result<&'static st
             .error("missing-field", mark.place, format!("the document has no `{key}`"))
             .help(format!("every document begins with `apiVersion: {API_VERSION}` and a `kind`"))),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err(source.error("wrong-type", mark.place(&[Step::Key(key)]), format!("`{key}` must be text"))),
+        Some(_) => Err(source
+            .error("wrong-type", mark.place(&[Step::Key(key)]), format!("`{key}` must be text"))
+            .help(format!("every document begins with `apiVersion: {API_VERSION}` and a `kind`"))),
     };
     let version = text("apiVersion")?;
     if version != API_VERSION {

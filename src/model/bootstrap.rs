@@ -220,13 +220,14 @@ fn check_package(text: &str) -> Result<(), Invalid> {
     if word(name) && word(version) && text.len() <= 200 {
         return Ok(());
     }
-    Err(Invalid::new(format!("{text:?} is not a package: write its name, or name=version")))
+    Err(Invalid::new(format!("{text:?} is not a package"), "write its name, or name=version"))
 }
 
 fn check_mirror_url(text: &str) -> Result<(), Invalid> {
     if secret::literal(text).is_some() {
         return Err(Invalid::new(
-            "the address of the registry mirror holds a password: a mirror needs none, and git keeps it",
+            "the address of the registry mirror holds a password",
+            "a mirror needs none, and git keeps it",
         ));
     }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -235,9 +236,10 @@ fn check_mirror_url(text: &str) -> Result<(), Invalid> {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(good) && text.len() <= 500 => {
             Ok(())
         }
-        _ => Err(Invalid::new(format!(
-            "{text:?} is not the address of a registry mirror: write https://mirror.example.org"
-        ))),
+        _ => Err(Invalid::new(
+            format!("{text:?} is not the address of a registry mirror"),
+            "write https://mirror.example.org",
+        )),
     }
 }
 
@@ -248,7 +250,7 @@ fn check_source(text: &str) -> Result<(), Invalid> {
         || text.trim() != text
         || text.contains(char::is_control)
     {
-        return Err(Invalid::new(format!("{text:?} is not the source of a mount: write for example 10.0.0.5:/k8s")));
+        return Err(Invalid::new(format!("{text:?} is not the source of a mount"), "write for example 10.0.0.5:/k8s"));
     }
     Ok(())
 }
@@ -258,13 +260,13 @@ fn check_type(text: &str) -> Result<(), Invalid> {
     if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(good) && text.len() <= 60 {
         return Ok(());
     }
-    Err(Invalid::new(format!("{text:?} is not a file-system type: write it as mount takes it, such as nfs4")))
+    Err(Invalid::new(format!("{text:?} is not a file-system type"), "write it as mount takes it, such as nfs4"))
 }
 
 fn check_option(text: &str) -> Result<(), Invalid> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',' || c == '#';
     if text.is_empty() || text.len() > 1000 || text.contains(bad) {
-        return Err(Invalid::new(format!("{text:?} is not one mount option: write each as an element of its own")));
+        return Err(Invalid::new(format!("{text:?} is not one mount option"), "write each as an element of its own"));
     }
     Ok(())
 }
@@ -274,16 +276,19 @@ fn check_prefix(text: &str) -> Result<(), Invalid> {
     let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(good);
     match text.strip_suffix('/') {
         Some(path) if path.split('/').all(part) && text.len() <= 255 => Ok(()),
-        Some(_) => Err(Invalid::new(format!("{text:?} is not a registry prefix: write registry.example.org/folder/"))),
-        None => Err(Invalid::new(format!("{text:?} does not end with '/': names of images are put right behind it"))),
+        Some(_) => {
+            Err(Invalid::new(format!("{text:?} is not a registry prefix"), "write registry.example.org/folder/"))
+        }
+        None => Err(Invalid::new(format!("{text:?} does not end with '/'"), "add it: names of images are put right behind it")),
     }
 }
 
 fn check_image(text: &str) -> Result<(), Invalid> {
     if text.contains('@') {
-        return Err(Invalid::new(format!(
-            "{text:?} has a digest, which an image that is renamed cannot keep: write its tag"
-        )));
+        return Err(Invalid::new(
+            format!("{text:?} has a digest, which an image that is renamed cannot keep"),
+            "write its tag",
+        ));
     }
     let name = repository(text);
     let tag = text[name.len()..].strip_prefix(':');
@@ -305,7 +310,7 @@ fn check_image(text: &str) -> Result<(), Invalid> {
     if named && tagged && text.len() <= 384 {
         return Ok(());
     }
-    Err(Invalid::new(format!("{text:?} is not an image: write its name and tag, such as rancher/pause:3.7")))
+    Err(Invalid::new(format!("{text:?} is not an image"), "write its name and tag, such as rancher/pause:3.7"))
 }
 
 /// The name of an image without its tag.
@@ -316,19 +321,20 @@ fn repository(image: &str) -> &str {
 
 fn check_file(text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > 4096 || text.starts_with('/') || text.contains(char::is_control) {
-        return Err(Invalid::new(format!(
-            "{text:?} is not a file of the state: write its path from the root of the state"
-        )));
+        return Err(Invalid::new(
+            format!("{text:?} is not a file of the state"),
+            "write its path from the root of the state",
+        ));
     }
     Ok(())
 }
 
 fn check_command(text: &str) -> Result<(), Invalid> {
     if text.trim().is_empty() || text.len() > 8192 {
-        return Err(Invalid::new("a command has between 1 and 8192 characters"));
+        return Err(Invalid::new("the command is empty or too long", "give it between 1 and 8192 characters"));
     }
     match text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        Some(bad) => Err(Invalid::new(format!("a command cannot hold the character {bad:?}"))),
+        Some(bad) => Err(Invalid::new(format!("a command cannot hold the character {bad:?}"), "remove it")),
         None => Ok(()),
     }
 }

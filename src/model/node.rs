@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::path::HostPath;
+use super::text::Invalid;
 use super::time::Deadline;
 use super::{ApiVersion, ClusterName, GroupName, LabelKey, LabelValue, NodeName, kind};
 
@@ -165,7 +166,8 @@ impl<'de> Deserialize<'de> for Gpu {
             }
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Gpu, E> {
                 if value.is_empty() {
-                    return Err(E::custom("the GPU model is empty"));
+                    let help = "name the model, or write true for any and false for none";
+                    return Err(E::custom(Invalid::new("the GPU model is empty", help)));
                 }
                 value.parse().map(Gpu::Model).map_err(E::custom)
             }

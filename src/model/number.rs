@@ -25,7 +25,8 @@ macro_rules! checked_number {
                     return Ok(Self(number as $inner));
                 }
                 let kind = if $kind == "integer" { "whole number" } else { "number" };
-                Err(Invalid::new(format!("{number} is not {}: give a {kind} from {} to {}", $what, $least, $most)))
+                let help = format!("give a {kind} from {} to {}", $least, $most);
+                Err(Invalid::new(format!("{number} is not {}", $what), help))
             }
         }
 
@@ -89,7 +90,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
 fn check_bytes(text: &str) -> Result<(), Invalid> {
     match parse_bytes(text) {
         Some(_) => Ok(()),
-        None => Err(Invalid::new(format!("{text:?} is not an amount of bytes: write for example 500M, 10Gi or 2Ti"))),
+        None => Err(Invalid::new(format!("{text:?} is not an amount of bytes"), "write for example 500M, 10Gi or 2Ti")),
     }
 }
 

@@ -62,28 +62,30 @@ const BIND_OPTIONS: [&str; 10] = ["ro", "rw", "z", "Z", "shared", "rshared", "sl
 
 fn check_parts(text: &str, relative: &str) -> Result<(), Invalid> {
     if let Some(bad) = text.chars().find(|c| c.is_control() || *c == ':') {
-        return Err(Invalid::new(format!("{text:?} is not a path that drover accepts: {bad:?} is not allowed")));
+        let message = format!("{text:?} is not a path that drover accepts: {bad:?} is not allowed");
+        return Err(Invalid::new(message, "use a path without colons and control characters"));
     }
     match relative.split('/').find(|part| matches!(*part, "" | "." | "..")) {
-        Some("") => Err(Invalid::new(format!("{text:?} has an empty part: remove the extra '/'"))),
-        Some(part) => Err(Invalid::new(format!("{text:?} has a {part:?} part: write the path it leads to"))),
+        Some("") => Err(Invalid::new(format!("{text:?} has an empty part"), "remove the extra '/'")),
+        Some(part) => Err(Invalid::new(format!("{text:?} has a {part:?} part"), "write the path that it leads to")),
         None => Ok(()),
     }
 }
 
 fn check_host_path(text: &str) -> Result<(), Invalid> {
     match text.strip_prefix('/') {
-        Some("") => Err(Invalid::new(format!(
-            "{text:?} is the whole machine: name the folder where the file system is mounted"
-        ))),
+        Some("") => Err(Invalid::new(
+            format!("{text:?} is the whole machine"),
+            "name the folder where the file system is mounted",
+        )),
         Some(rest) => check_parts(text, rest),
-        None => Err(Invalid::new(format!("{text:?} is not an absolute path: it must begin with '/'"))),
+        None => Err(Invalid::new(format!("{text:?} is not an absolute path"), "begin it with '/'")),
     }
 }
 
 fn check_storage_path(text: &str) -> Result<(), Invalid> {
     if text.starts_with('/') {
-        return Err(Invalid::new(format!("{text:?} must be relative to the storage root: remove the leading '/'")));
+        return Err(Invalid::new(format!("{text:?} is not relative to the storage root"), "remove the leading '/'"));
     }
     check_parts(text, text)
 }
@@ -92,17 +94,17 @@ fn check_mode(text: &str) -> Result<(), Invalid> {
     if (3..=4).contains(&text.len()) && text.chars().all(|c| ('0'..='7').contains(&c)) {
         return Ok(());
     }
-    Err(Invalid::new(format!(
-        "{text:?} is not a directory mode: write three or four octal digits in quotes, as \"0755\""
-    )))
+    let help = "write three or four octal digits in quotes, as \"0755\"";
+    Err(Invalid::new(format!("{text:?} is not a directory mode"), help))
 }
 
 fn check_owner(text: &str) -> Result<(), Invalid> {
     match parse_owner(text) {
         Some(_) => Ok(()),
-        None => Err(Invalid::new(format!(
-            "{text:?} is not an owner: write the numbers of a user and a group in quotes, as \"1000:1000\""
-        ))),
+        None => Err(Invalid::new(
+            format!("{text:?} is not an owner"),
+            "write the numbers of a user and a group in quotes, as \"1000:1000\"",
+        )),
     }
 }
 
@@ -121,25 +123,24 @@ fn check_bind(text: &str) -> Result<(), Invalid> {
         [source, destination] => (*source, *destination, ""),
         [source, destination, options] => (*source, *destination, *options),
         _ => {
-            return Err(Invalid::new(format!(
-                "{text:?} is not a bind: write /source:/destination or /source:/destination:options"
-            )));
+            let help = "write /source:/destination or /source:/destination:options";
+            return Err(Invalid::new(format!("{text:?} is not a bind"), help));
         }
     };
     for path in [source, destination] {
-        check_host_path(path).map_err(|error| Invalid::new(format!("{text:?} is not a bind: {error}")))?;
+        check_host_path(path).map_err(|invalid| invalid.within(format!("{text:?} is not a bind:")))?;
     }
     if parts.len() == 3 {
         check_bind_options(text, options)?;
     }
     if DEFAULT_DESTINATIONS.contains(&destination) {
-        return Err(Invalid::new(format!("{text:?} repeats {destination}, which the kubelet container already has")));
+        let message = format!("{text:?} repeats {destination}, which the kubelet container already has");
+        return Err(Invalid::new(message, "remove it, or choose another destination"));
     }
     let below = |tree: &&str| destination.strip_prefix(*tree).is_some_and(|rest| rest.starts_with('/'));
     if let Some(tree) = UNMOUNTED_TREES.iter().find(|tree| below(tree)) {
-        return Err(Invalid::new(format!(
-            "{text:?} is unsafe: the kubelet unmounts what lies below {tree} when it starts"
-        )));
+        let message = format!("{text:?} is unsafe: the kubelet unmounts what lies below {tree} when it starts");
+        return Err(Invalid::new(message, "choose another destination"));
     }
     Ok(())
 }
@@ -147,11 +148,13 @@ fn check_bind(text: &str) -> Result<(), Invalid> {
 fn check_bind_options(text: &str, options: &str) -> Result<(), Invalid> {
     let options: Vec<&str> = options.split(',').collect();
     if let Some(bad) = options.iter().find(|option| !BIND_OPTIONS.contains(option)) {
-        return Err(Invalid::new(format!("{text:?} has the unknown option {bad:?}: use {}", BIND_OPTIONS.join(", "))));
+        let help = format!("use {}", BIND_OPTIONS.join(", "));
+        return Err(Invalid::new(format!("{text:?} has the unknown option {bad:?}"), help));
     }
     let clash = |choices: &[&str]| options.iter().filter(|option| choices.contains(option)).count() > 1;
     if clash(&BIND_OPTIONS[..2]) || clash(&BIND_OPTIONS[2..4]) || clash(&BIND_OPTIONS[4..]) {
-        return Err(Invalid::new(format!("{text:?} has options that contradict each other")));
+        let message = format!("{text:?} has options that contradict each other");
+        return Err(Invalid::new(message, "keep one of ro and rw, one of z and Z, and one way of propagation"));
     }
     Ok(())
 }

@@ -127,6 +127,24 @@ impl Vocabulary {
     }
 }
 
+/// Every key with its field in a Fleet, and its place in that where the field is a list.
+pub fn meanings(spec: &VocabularySpec) -> impl Iterator<Item = (&LabelKey, &'static str, Option<usize>)> {
+    let single = [
+        (&spec.cpu, "cpu"),
+        (&spec.gpu, "gpu"),
+        (&spec.gpu_type, "gpuType"),
+        (&spec.vgpu, "vgpu"),
+        (&spec.rdma, "rdma"),
+        (&spec.train, "train"),
+        (&spec.notebook, "notebook"),
+        (&spec.service, "service"),
+        (&spec.group, "group"),
+        (&spec.share, "share"),
+    ];
+    let platform = spec.platform.iter().enumerate().map(|(index, key)| (key, "platform", Some(index)));
+    single.into_iter().map(|(key, field)| (key, field, None)).chain(platform)
+}
+
 /// The keys that have a field of their own.
 pub fn fixed(spec: &VocabularySpec) -> [(&LabelKey, &'static str); 10] {
     [

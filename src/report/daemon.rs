@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binds;
 use super::style::{STYLES, clean, count, paint};
+use crate::engine::RefusedRevision;
 use crate::model::Mode;
 use crate::plan::{Fight, KubeletPlan, Refusal, StateRevision};
 
@@ -57,8 +58,37 @@ pub struct SyncStatus {
     /// Why the last look failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Newer revisions that are not applied, and why, newest first.
-    pub refused: Vec<String>,
+    /// Newer revisions that are not applied, newest first.
+    pub refused: Vec<RefusedReport>,
+}
+
+/// A newer revision that is not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedReport {
+    /// Which one, whose it is, and why it is refused.
+    pub summary: String,
+    /// A word for why: `invalid`, `unsigned`, `foreign-signature`, `bad-signature`, `rewound`, `too-far`.
+    pub reason: String,
+    /// The first problems of its state, as `file:line: message`; the summary names the first of them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+impl From<&RefusedRevision> for RefusedReport {
+    fn from(revision: &RefusedRevision) -> Self {
+        const SHOWN: usize = 20;
+        let mut problems = revision.problems();
+        problems.truncate(SHOWN);
+        Self { summary: revision.to_string(), reason: revision.reason.category().to_owned(), problems }
+    }
+}
+
+impl RefusedReport {
+    /// What its summary does not name already.
+    pub fn further_problems(&self) -> &[String] {
+        self.problems.get(1..).unwrap_or_default()
+    }
 }
 
 /// How a cluster stands.
@@ -280,7 +310,10 @@ fn sync_text(text: &mut String, sync: &SyncStatus) {
     };
     let _ = writeln!(text, "{}", paint(STYLES.dim, format!("state in force: {state}")));
     for refused in &sync.refused {
-        let _ = writeln!(text, "{}", paint(STYLES.remove, format!("! not applied: {}", clean(refused))));
+        let _ = writeln!(text, "{}", paint(STYLES.remove, format!("! not applied: {}", clean(&refused.summary))));
+        for problem in refused.further_problems() {
+            let _ = writeln!(text, "    {}", clean(problem));
+        }
     }
 }
 

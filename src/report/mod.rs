@@ -26,7 +26,8 @@ pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
 pub use bootstrap::setup_text;
 pub use daemon::{
-    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
+    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, RefusedReport, SyncStatus, TenureReport, daemon_html,
+    daemon_text,
 };
 pub use explain::{BindExplanation, Explanation, LabelExplanation, explain, explain_binds, explain_text};
 pub use html::html;

@@ -354,10 +354,11 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
             || group.guaranteed_cpus.is_some_and(|cpus| group.cpus < u64::from(cpus))
             || group.guaranteed_gpus.is_some_and(|gpus| group.gpus < u64::from(gpus));
         let row = format!(
-            "{:<width$}  {:>7}  {:>5}  {:>5}  {}",
+            "{:<width$}  {:>7}  {:>5}  {:>6}  {:>5}  {}",
             group.group,
             group.desired,
             group.live,
+            group.cpus,
             group.gpus,
             promised.join(", ")
         );

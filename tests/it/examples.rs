@@ -66,5 +66,21 @@ fn invalid_examples_get_their_messages() {
         let valid = ["expired-hold", "merge-key"].contains(&name.as_str());
         assert_eq!(ran.code == 0, valid, "{name}: {}", ran.out);
         insta::assert_snapshot!(format!("invalid-{name}"), shown(&ran));
+        says_where_and_what_to_do(&state);
+    }
+}
+
+/// Each problem shows its line with the culprit, and what to do about it.
+fn says_where_and_what_to_do(state: &str) {
+    let report = drover(root(), ["validate", "--state", state, "--format", "json"]).json();
+    for problem in report["problems"].as_array().expect("problems") {
+        let number = |field: &str| problem[field].as_u64().expect("a number") as usize;
+        let file =
+            fs::read_to_string(root().join(state).join(problem["file"].as_str().expect("a file"))).expect("text");
+        let line = file.lines().nth(number("line") - 1).expect("its line");
+        assert_eq!(problem["text"], line.replace('\t', "␉"), "{problem:#}");
+        assert!(number("column") > 0 && number("length") > 0, "{problem:#}");
+        assert!(number("column") - 1 + number("length") <= line.chars().count().max(1), "{problem:#}");
+        assert!(problem["help"].as_str().is_some_and(|help| !help.is_empty()), "{problem:#}");
     }
 }

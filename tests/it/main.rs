@@ -10,6 +10,7 @@
     reason = "tests drive the world outside, and give up where that fails"
 )]
 
+mod agent;
 mod architecture;
 mod audit;
 mod backtest;

@@ -17,6 +17,7 @@ fn help_is_good_enough_to_need_no_manual() {
         "plan",
         "diff",
         "apply",
+        "run",
         "status",
         "explain",
         "audit",

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{self, Mode};
+use rustix::fs::{self, AtFlags, Mode, StatxFlags};
 use rustix::io::{self, Errno};
 use rustix::process::{Signal, set_parent_process_death_signal, umask};
 use serde::{Deserialize, Serialize};
@@ -99,10 +99,14 @@ impl Looking<'_> {
         if acceptable(wanted, &mount).is_err() {
             return Ok(facts);
         }
+        // What is there may come from the kernel's memory of a server that is gone; these two ask the server.
+        match fresh(&root.open).and_then(|()| space(&root.open)) {
+            Ok(space) => facts.space = space,
+            Err(error) => return Ok(Facts::of_root(RootFact::Failed { why: words(error) })),
+        }
         if wanted.kubelet {
             facts.kubelet = kubelet::view(wanted.root.as_str().as_bytes(), &root, self.tree)?;
         }
-        facts.space = space(&root.open);
         let make = self.request.make && !mount.read_only;
         let maker = make::Maker { tree: self.tree, root: root.open.as_fd(), make };
         facts.directories = maker.directories(&wanted.directories, &mut facts.made);
@@ -221,15 +225,25 @@ fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn space(root: &OwnedFd) -> Option<Space> {
-    let stat = fs::fstatfs(root).ok()?;
-    let block = u64::try_from(if stat.f_frsize > 0 { stat.f_frsize } else { stat.f_bsize }).ok()?;
+/// Whether the file system answers for a directory just now.
+fn fresh(open: &OwnedFd) -> io::Result<()> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+    match fs::statx(open, "", flags, StatxFlags::BASIC_STATS) {
+        Err(Errno::NOSYS | Errno::PERM) => fs::fstat(open).map(drop),
+        asked => asked.map(drop),
+    }
+}
+
+fn space(root: &OwnedFd) -> io::Result<Option<Space>> {
+    let stat = fs::fstatfs(root)?;
+    let block = if stat.f_frsize > 0 { stat.f_frsize } else { stat.f_bsize };
+    let block = u64::try_from(block).unwrap_or(1);
     let space = Space {
         total: stat.f_blocks.saturating_mul(block),
         free: stat.f_bavail.saturating_mul(block),
         no_files: stat.f_files > 0 && stat.f_ffree == 0,
     };
-    (space.total > 0).then_some(space)
+    Ok((space.total > 0).then_some(space))
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -113,8 +113,13 @@ async fn ask(child: &mut Child, request: &Request) -> Answer {
         },
         Ok(status) => {
             let said = String::from_utf8_lossy(&said);
-            let said = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-            let said = said.strip_prefix("error: ").map(str::to_owned).unwrap_or(said);
+            let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+            // Its error as this program writes errors, in one line.
+            let lines = lines.map(|line| match line.strip_prefix("hint: ") {
+                Some(hint) => format!("({hint})"),
+                None => line.strip_prefix("error: ").unwrap_or(line).to_owned(),
+            });
+            let said = lines.collect::<Vec<_>>().join(" ");
             Answer::Failed(if said.is_empty() { format!("the process that looks failed: {status}") } else { said })
         }
         Err(error) => broken(&error),

@@ -92,16 +92,19 @@ impl Tree {
     /// The directory of this name in another one: neither a link nor another mount.
     pub(super) fn child(&self, parent: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if !self.stepwise {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-            return again(|| fs::openat2(parent, name, flags, Mode::empty(), resolve));
-        }
-        if name.as_bytes() == b".." || name.as_bytes().contains(&b'/') {
+        if self.stepwise && (name.as_bytes() == b".." || name.as_bytes().contains(&b'/')) {
             return Err(Errno::XDEV);
         }
-        let opened = fs::openat(parent, name, flags, Mode::empty()).map_err(|error| {
-            let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-            let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let opened = match self.stepwise {
+            true => fs::openat(parent, name, flags, Mode::empty()),
+            false => again(|| fs::openat2(parent, name, flags, Mode::empty(), resolve)),
+        };
+        // To the kernel a link that is not followed is no directory; to a person it is a link.
+        let opened = opened.map_err(|error| {
+            let is_link = error == Errno::NOTDIR
+                && fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
             if is_link { Errno::LOOP } else { error }
         })?;
         if mount_id(opened.as_fd())? != mount_id(parent)? {

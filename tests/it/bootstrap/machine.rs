@@ -73,7 +73,7 @@ impl Machine {
         }
         let root = tempfile::tempdir().expect("a folder");
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/bootstrap/stand-in.sh");
-        let mut holder = Command::new("unshare")
+        let holder = Command::new("unshare")
             .args([
                 "--mount",
                 "--pid",
@@ -90,14 +90,17 @@ impl Machine {
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare runs");
+        let mut machine = Self { holder, process: 0, root };
         let mut line = String::new();
-        BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says that it is ready");
+        let said = machine.holder.stdout.as_mut().expect("piped");
+        BufReader::new(said).read_line(&mut line).expect("it says that it is ready");
         if line != "ready\n" {
             return skipped("mount namespaces are not allowed here");
         }
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("its children");
-        let process = children.trim().parse().expect("one child");
-        Some(Self { holder, process, root })
+        let holder = machine.holder.id();
+        let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children")).expect("its children");
+        machine.process = children.trim().parse().expect("one child");
+        Some(machine)
     }
 
     /// Runs a command on it.
