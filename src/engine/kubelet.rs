@@ -55,12 +55,12 @@ pub fn in_words(failure: &Failure) -> String {
 #[serde(rename_all = "camelCase")]
 pub struct KubeletOutcome {
     /// What was done.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
     /// How it ended.
     pub end: KubeletEnd,
     /// Why it ended so.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// What to do, where there is advice.
     #[serde(skip_serializing_if = "Option::is_none")]

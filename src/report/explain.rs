@@ -49,7 +49,7 @@ pub struct Explanation {
     /// Every label that is asked for or live, ordered by key.
     pub labels: Vec<LabelExplanation>,
     /// What its kubelet sees of the machine, where that is configured by binds.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<BindExplanation>,
 }
 
