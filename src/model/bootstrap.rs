@@ -279,7 +279,10 @@ fn check_prefix(text: &str) -> Result<(), Invalid> {
         Some(_) => {
             Err(Invalid::new(format!("{text:?} is not a registry prefix"), "write registry.example.org/folder/"))
         }
-        None => Err(Invalid::new(format!("{text:?} does not end with '/'"), "add it: names of images are put right behind it")),
+        None => Err(Invalid::new(
+            format!("{text:?} does not end with '/'"),
+            "add it: names of images are put right behind it",
+        )),
     }
 }
 

@@ -192,12 +192,15 @@ fn a_bind_of_the_storage_root_waits_until_it_is_known_to_be_mounted() {
     let cluster = &desired.clusters["prod"];
     let mut live = nodes(&[("w-1", "worker", true), ("unmanaged", "worker", true)]);
     let unmounted = |live: &ObservedCluster, binds: &[&str]| {
-        let seen = ObservedKubelet { config: Some(Vec::new()), ..ObservedKubelet::new(KubeletManager::Rke, texts(binds)) };
+        let seen =
+            ObservedKubelet { config: Some(Vec::new()), ..ObservedKubelet::new(KubeletManager::Rke, texts(binds)) };
         kubelet(cluster, live, Ok(&seen)).expect("a plan").unmounted
     };
     assert_eq!(unmounted(&live, &[]), ["w-1: its agent has not told"]);
     let mut report = |reason: &str| {
-        let status = format!("{{observedGeneration: 1, checked: \"2026-01-01T00:00:00Z\", verdict: Failed, reason: {reason}, message: x}}");
+        let status = format!(
+            "{{observedGeneration: 1, checked: \"2026-01-01T00:00:00Z\", verdict: Failed, reason: {reason}, message: x}}"
+        );
         let report = Some(serde_yaml::from_str(&status).expect("a report"));
         let seen = crate::model::ObservedStorage { wanted: None, generation: 1, report };
         live.storage.insert("w-1".to_owned(), seen);
