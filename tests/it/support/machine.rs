@@ -126,6 +126,12 @@ impl Machine {
         assert!(status.expect("kill runs").success());
     }
 
+    /// The process that was started in the machine.
+    #[allow(dead_code, reason = "a benchmark measures it")]
+    pub(crate) fn process(running: &Running) -> u32 {
+        child_of(running.id())
+    }
+
     /// A kubelet in a mount namespace of its own, as one that is no container has it; `private` or `slave`.
     pub(crate) fn kubelet_on_host(&self, propagation: &str) -> Kubelet<'_> {
         let script = "cp /bin/sleep $F/kubelet; exec $F/kubelet infinity";
