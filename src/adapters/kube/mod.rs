@@ -139,7 +139,7 @@ impl KubeCluster {
             CallError::Refused { code: 404, .. } if what == PLURAL => Failure::new(
                 "the cluster knows no NodeStorage objects, so that nothing tells of its machines' storage",
             )
-            .hint("install deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
+            .hint("install deploy/nodestorages.yaml, deploy/agent-rbac.yaml and deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
             CallError::Refused { code, message, .. } => {
                 Failure::new(format!("the API server refused to {verb} {what} ({code}): {message}"))
             }

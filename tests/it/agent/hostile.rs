@@ -46,7 +46,7 @@ fn no_link_and_no_mount_below_the_root_is_followed() {
         1
     );
     let ran = machine.once(&spec(&root, json!({"directories": {"a/../../outside/b": {}}})), true).expect(1);
-    assert!(ran.err.contains("write the path it leads to"), "{}", ran.err);
+    assert!(ran.err.contains("write the path that it leads to"), "{}", ran.err);
 }
 
 #[test]
