@@ -163,7 +163,7 @@ enum Part {
     Map { range: Range<usize>, flows: bool, entries: Vec<(Option<Key>, Part)> },
 }
 
-/// A key, with its place.
+/// A key that is text, and its place.
 type Key = (String, Range<usize>);
 
 impl Part {
