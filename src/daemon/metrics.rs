@@ -18,6 +18,7 @@ use super::notices::Counts;
 use crate::adapters::kube::Watched;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::engine::RefusalReason;
+use crate::model::Guard;
 use crate::model::fleet::NotificationForm;
 use crate::report::{DaemonStatus, TenureReport};
 
@@ -130,15 +131,15 @@ impl Metrics {
     pub(super) fn begin(&self, cluster: &str) {
         let of = OfCluster { cluster: cluster.to_owned() };
         for kind in CHANGES {
-            self.changes.get_or_create(&kind_of(cluster, kind));
+            drop(self.changes.get_or_create(&kind_of(cluster, kind)));
         }
         for resource in [NodeObject::WHAT, PodObject::WHAT] {
-            self.heard.get_or_create(&kind_of(cluster, resource));
-            self.lost.get_or_create(&kind_of(cluster, resource));
+            drop(self.heard.get_or_create(&kind_of(cluster, resource)));
+            drop(self.lost.get_or_create(&kind_of(cluster, resource)));
         }
-        self.events_failed.get_or_create(&of);
-        self.applying.get_or_create(&of);
-        self.planning.get_or_create(&of);
+        drop(self.events_failed.get_or_create(&of));
+        drop(self.applying.get_or_create(&of));
+        drop(self.planning.get_or_create(&of));
     }
 
     /// A cluster that is part of the state no more.
@@ -274,8 +275,9 @@ fn standing(status: &DaemonStatus) -> Registry {
             nodes.get_or_create(&kind_of(name, kind)).set(count as i64);
         }
         labels.get_or_create(&of).set(cluster.differing_labels as i64);
-        for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
-            guards.get_or_create(&kind_of(name, refusal.guard.name())).set(1);
+        for guard in Guard::ALL {
+            let holds = cluster.refusals.iter().any(|refusal| refusal.guard == guard && refusal.allowed.is_none());
+            guards.get_or_create(&kind_of(name, guard.name())).set(holds.into());
         }
         fights.get_or_create(&of).set(cluster.fights.len() as i64);
         failing.get_or_create(&of).set(cluster.failing.len() as i64);

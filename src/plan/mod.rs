@@ -19,7 +19,7 @@ pub use compare::compare;
 pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
-pub use saved::{Outdated, outdated};
+pub use saved::{Outdated, alien_removal, outdated};
 
 use crate::model::observed::SetBy;
 use crate::model::{Mode, ObservedCluster, Origin};

@@ -1,7 +1,7 @@
 //! A saved plan against the state of today.
 
-use super::{Change, Plan};
-use crate::model::Desired;
+use super::{Change, ClusterPlan, Plan};
+use crate::model::{Desired, ObservedCluster, Vocabulary};
 
 /// A change of a saved plan that the state no longer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,23 @@ pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
         }
     }
     found
+}
+
+/// The first removal of a saved plan that is not drover's to make: no plan of drover's has one, unless it was changed by
+/// hand. A label that has another value by now is stale, and left alone anyway.
+pub fn alien_removal<'p>(
+    plan: &'p ClusterPlan,
+    vocabulary: &Vocabulary,
+    live: &ObservedCluster,
+) -> Option<(&'p str, &'p str)> {
+    plan.nodes.iter().find_map(|node| {
+        let live = live.nodes.get(&node.node)?;
+        let is_alien = |change: &&Change| {
+            let removes = change.to.is_none() && live.labels.get(&change.key) == change.from.as_ref();
+            removes && !vocabulary.owns(&change.key) && !live.set_by_drover(&change.key)
+        };
+        Some((node.node.as_str(), node.changes.iter().find(is_alien)?.key.as_str()))
+    })
 }
 
 fn outdated_change(cluster: &str, node: &str, change: &Change, asked: Option<String>) -> Outdated {

@@ -65,7 +65,7 @@ fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {
                 key: &change.key,
                 from: change.from.as_deref(),
                 to: change.to.as_deref(),
-                why: why(&alike, index),
+                why: why(&alike, index, view),
                 note: by.map(|by| format!("live value set by {}", by.manager)).unwrap_or_default(),
                 fights: by.is_some_and(|by| by.fights),
             }

@@ -127,7 +127,7 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
         pieces.push("| node | label | from | to | why |\n|---|---|---|---|---|\n".to_owned());
     }
     let shown_pieces = pieces.len();
-    pieces.extend(rows.iter().map(row));
+    pieces.extend(rows.iter().map(|alike| row(alike, view)));
     for (index, piece) in pieces.iter().enumerate() {
         if !fits(&text, piece) {
             let hidden: usize = rows.iter().skip(index.saturating_sub(shown_pieces)).map(|row| row.nodes.len()).sum();
@@ -175,7 +175,7 @@ fn preface(cluster: &ClusterPlan, view: PlanView) -> Vec<String> {
     pieces
 }
 
-fn row(row: &super::group::Alike<'_>) -> String {
+fn row(row: &super::group::Alike<'_>, view: PlanView) -> String {
     let mut text = String::new();
     let nodes = match row.nodes.as_slice() {
         [node] => code(&node.node),
@@ -200,7 +200,7 @@ fn row(row: &super::group::Alike<'_>) -> String {
             text,
             "| {nodes} | {} | {from} | {to} | {}{fights} |",
             code(&change.key),
-            escaped(&why(row, index))
+            escaped(&why(row, index, view))
         );
     }
     text

@@ -36,4 +36,4 @@ pub use plan::{PlanView, plan_text};
 pub use problems::{github, problems_text, verdict};
 pub use rebalance::{ClusterRebalance, RebalanceReport, rebalance_text};
 pub use status::{ClusterStatus, NodeState, NodeStatus, Status, status, status_text};
-pub use style::{STYLES, clean};
+pub use style::{STYLES, clean, count};

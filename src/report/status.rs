@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::group::fold_names;
+use super::group::first_names;
 use super::style::{STYLES, clean, count, paint};
 use crate::engine::{Loaded, Pass};
 use crate::model::node::Hold;
@@ -265,6 +265,6 @@ fn cluster_text(text: &mut String, cluster: &ClusterStatus) {
 
 fn list(text: &mut String, title: &str, style: anstyle::Style, names: Vec<&str>) {
     if !names.is_empty() {
-        let _ = writeln!(text, "  {}  {}", paint(style, format!("{title:<9}")), clean(&fold_names(names)));
+        let _ = writeln!(text, "  {}  {}", paint(style, format!("{title:<9}")), clean(&first_names(names)));
     }
 }

@@ -83,6 +83,7 @@ impl KubeCluster {
                 let body = self.call(request).await.map_err(|error| self.explain("list", what, &error))?;
                 let page: List<T> = serde_json::from_slice(&body).map_err(|error| {
                     Failure::caused(format!("the API server's list of {what} cannot be read"), &error)
+                        .hint("what answers there may be no API server: check its address in the kubeconfig")
                 })?;
                 items.extend(page.items);
                 match page.metadata.next.filter(|token| !token.is_empty()) {
