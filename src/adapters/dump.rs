@@ -1,21 +1,30 @@
 //! A dump of live objects: what `drover snapshot` or `kubectl get nodes,pods -A -o yaml` writes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
+use super::node_images::NodeImagesObject;
 use super::objects::{NodeObject, PodObject};
+use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod, PodWork};
+use crate::model::observed::SeenImages;
+use crate::model::{API_VERSION, ObservedCluster, ObservedKubelet, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dump {
     /// Its nodes.
     pub nodes: ObservedCluster,
+    /// The binds of its kubelets, where they were recorded.
+    pub kubelet: Option<ObservedKubelet>,
     /// Its pods that are bound to a node.
     pub pods: Vec<ObservedPod>,
     /// Its pods that have not ended, as work.
     pub work: Vec<PodWork>,
+    /// The images of its nodes.
+    pub images: BTreeMap<String, SeenImages>,
 }
 
 #[derive(Serialize)]
@@ -31,6 +40,8 @@ struct Written {
 enum Item {
     Node(Typed<NodeObject>),
     Pod(Typed<PodObject>),
+    Storage(Typed<NodeStorageObject>),
+    Kubelet(Typed<KubeletBinds>),
 }
 
 #[derive(Serialize)]
@@ -40,6 +51,14 @@ struct Typed<T> {
     kind: &'static str,
     #[serde(flatten)]
     object: T,
+}
+
+/// The kind of the document that records the binds of kubelets: of what holds them, nothing else is written down.
+const KUBELET_BINDS: &str = "KubeletBinds";
+
+#[derive(Serialize, Deserialize)]
+struct KubeletBinds {
+    spec: ObservedKubelet,
 }
 
 /// Reads a dump, in YAML or JSON. `name` is what errors call it.
@@ -62,6 +81,8 @@ pub fn read(name: &str, text: &str) -> Result<Dump, Failure> {
         return Err(Failure::new(format!("{name} holds no nodes"))
             .hint("write a dump with `drover snapshot` or `kubectl get nodes,pods -A -o yaml`"));
     }
+    let reports = dump.nodes.storage.values().filter_map(|seen| seen.report.as_ref());
+    dump.nodes.recorded = reports.map(|report| report.checked).max();
     Ok(dump)
 }
 
@@ -69,6 +90,8 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     match (kind.as_str(), value) {
         ("Node", value) => {
+            let (name, images) = NodeImagesObject::deserialize(&value)?.seen();
+            dump.images.insert(name, images);
             let node = serde_yaml::from_value::<NodeObject>(value)?.observed();
             dump.nodes.nodes.insert(node.name.clone(), node);
         }
@@ -77,6 +100,11 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
             dump.work.extend(pod.clone().work());
             dump.pods.extend(pod.observed());
         }
+        (storage::KIND, value) => {
+            let object = serde_yaml::from_value::<NodeStorageObject>(value)?;
+            dump.nodes.storage.insert(object.node().to_owned(), object.observed());
+        }
+        (KUBELET_BINDS, value) => dump.kubelet = Some(serde_yaml::from_value::<KubeletBinds>(value)?.spec),
         (_, Value::Mapping(mut list)) => {
             let item_kind = kind.strip_suffix("List").unwrap_or_default();
             if let Some(Value::Sequence(items)) = list.remove("items") {
@@ -97,11 +125,26 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
 }
 
 /// Writes a dump.
-pub fn write(nodes: Vec<NodeObject>, pods: Vec<PodObject>) -> Result<String, serde_yaml::Error> {
+pub fn write(
+    nodes: Vec<NodeObject>,
+    pods: Vec<PodObject>,
+    storages: Vec<NodeStorageObject>,
+    kubelet: Option<ObservedKubelet>,
+) -> Result<String, serde_yaml::Error> {
     let nodes =
         nodes.into_iter().map(|node| Item::Node(Typed { api_version: "v1", kind: "Node", object: node.compact() }));
     let pods = pods.into_iter().map(|pod| Item::Pod(Typed { api_version: "v1", kind: "Pod", object: pod.compact() }));
-    serde_yaml::to_string(&Written { api_version: "v1", kind: "List", items: nodes.chain(pods).collect() })
+    let storages = storages
+        .into_iter()
+        .map(|object| Item::Storage(Typed { api_version: API_VERSION, kind: storage::KIND, object: object.compact() }));
+    let kubelet = kubelet.map(|spec| {
+        Item::Kubelet(Typed { api_version: API_VERSION, kind: KUBELET_BINDS, object: KubeletBinds { spec } })
+    });
+    serde_yaml::to_string(&Written {
+        api_version: "v1",
+        kind: "List",
+        items: nodes.chain(pods).chain(storages).chain(kubelet).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -249,6 +249,18 @@ pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     written.map(drop).map_err(failed)
 }
 
+/// The same for a file that people own: where it is a link, what it leads to is replaced, and its permissions stay.
+pub fn replace_alike(path: &Path, text: &str) -> Result<(), Failure> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let permissions = real.metadata().map(|data| data.permissions());
+    replace(&real, text)?;
+    match permissions {
+        Ok(permissions) => std::fs::set_permissions(&real, permissions)
+            .map_err(|error| Failure::caused(format!("cannot write {}", real.display()), &error)),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Writes new files below a folder, all or none: what was written before a failure is taken away again.
 pub fn create_all(folder: &Path, files: &BTreeMap<String, String>) -> Result<(), Failure> {
     if let Some(taken) = files.keys().map(|name| folder.join(name)).find(|path| path.exists()) {

@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::model::NodeName;
 use crate::model::text::closest;
 use crate::plan::Source;
-use crate::report::{Explanation, explain, explain_text};
+use crate::report::{Explanation, explain, explain_binds, explain_text};
 use crate::ui::Ui;
 
 /// Explain why a node has each of its labels
@@ -50,8 +50,11 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
             unreachable.push(format!("{name} is unreachable: {cause}"));
         }
         if document.is_some() || matches!(live, Ok(Some(_))) {
-            let place = (name, cluster.spec.mode);
-            found.push(explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, document, live, now));
+            let seen = look.as_ref().map(|observed| &observed.nodes).map_err(ToString::to_string);
+            let place = (name, cluster);
+            let binds = look.as_ref().ok().and_then(|observed| observed.kubelet.as_ref()?.seen.as_ref().ok());
+            let explained = explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, seen, now);
+            found.push(Explanation { binds: explain_binds(cluster, binds), ..explained });
         }
     }
     if found.is_empty() {
@@ -72,5 +75,6 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
 
 fn sources(explanation: &mut Explanation) -> impl Iterator<Item = &mut Source> {
     let labels = explanation.labels.iter_mut().filter_map(|label| label.source.as_mut());
-    explanation.document.iter_mut().chain(labels)
+    let binds = explanation.binds.iter_mut().filter_map(|bind| bind.source.as_mut());
+    explanation.document.iter_mut().chain(labels).chain(binds)
 }

@@ -271,6 +271,7 @@ fn standing(status: &DaemonStatus) -> Registry {
             ("drifting", counts.drifting),
             ("absent", counts.absent),
             ("unmanaged", counts.unmanaged),
+            ("waiting", counts.waiting),
         ] {
             nodes.get_or_create(&kind_of(name, kind)).set(count as i64);
         }

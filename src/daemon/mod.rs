@@ -7,11 +7,11 @@
 //!
 //! Nothing is stored: what is in force follows from git, what drover did from the clusters.
 
-mod backoff;
 mod board;
 mod cluster;
 mod connection;
 mod follow;
+mod kubelets;
 mod metrics;
 pub mod notices;
 mod observe;
@@ -34,7 +34,8 @@ use tokio_util::task::TaskTracker;
 pub use board::Board;
 pub use metrics::Metrics;
 
-use crate::adapters::clock;
+use crate::adapters::kubelet::RkeCommand;
+use crate::adapters::{backoff, clock};
 use crate::engine::{FollowOptions, InForce, StateSource};
 use crate::error::Failure;
 use crate::model::notice::{Notice, NoticeKind, Severity};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub resync: Duration,
     /// How many nodes of a cluster are written at the same time.
     pub parallel: usize,
+    /// How RKE is run; it is not, where nobody says how.
+    pub rke: Option<RkeCommand>,
     /// When a label is left alone because somebody keeps changing it back.
     pub fights: FightLimits,
 }

@@ -1,7 +1,10 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod bootstrap;
+mod storage;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -173,7 +176,9 @@ impl Linker<'_> {
             }
             self.connection(cluster, *at);
             self.twin(cluster, *at);
-            self.binds_and_directories(cluster, *at);
+            self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
+            self.storage(cluster, *at);
+            self.problems.extend(bootstrap::check(cluster, *at));
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -186,8 +191,11 @@ impl Linker<'_> {
                 }
             }
             let origin = at.origin(at.name());
+            let kubelet = super::binds::origins(cluster, at.source, at.mark);
             let spec = Arc::new(cluster.spec.clone());
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, nodes: BTreeMap::new() });
+            let places = bootstrap::places(*at);
+            let nodes = BTreeMap::new();
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, places, nodes });
         }
     }
 
@@ -220,27 +228,6 @@ impl Linker<'_> {
             let place = at.key(&[Step::Key("spec"), Step::Key("connection")]);
             let problem = at.source.warning("duplicate-connection", place, message);
             self.problems.push(problem.help("let only one Cluster document lead to each cluster"));
-        }
-    }
-
-    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
-        let mut seen = BTreeSet::new();
-        for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
-            if !seen.insert(bind.destination()) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
-                let message = format!("two binds have the destination {}", bind.destination());
-                self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
-            if !seen.insert(&directory.path) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
-                let message = format!("the directory {} is listed twice", directory.path);
-                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
-            }
         }
     }
 
@@ -376,6 +363,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
+        self.storage_exception(node, at);
         self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));

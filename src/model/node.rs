@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use super::path::HostPath;
 use super::text::Invalid;
 use super::time::Deadline;
 use super::{ApiVersion, ClusterName, GroupName, LabelKey, LabelValue, NodeName, kind};
@@ -70,6 +71,22 @@ pub struct NodeSpec {
     /// Keeps the rebalancer away for a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Where its storage is another one than that of its cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageException>,
+}
+
+/// How the storage of a machine departs from that of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageException {
+    /// The root may lie on the machine's own disk, as on the server of the file system itself.
+    pub local: bool,
+    /// Where the root leads to on this machine, where it is a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<HostPath>,
+    /// Why.
+    pub reason: String,
 }
 
 /// Hardware that pods may select.

@@ -21,13 +21,19 @@ validated_string! {
 }
 
 validated_string! {
+    /// The numbers of a user and a group, `user:group`.
+    Owner, "an owner, as \"1000:1000\"", check = check_owner, pattern = r"^[0-9]{1,10}:[0-9]{1,10}$", max = 21,
+    about = "The numbers of a user and a group, quoted: \"1000:1000\""
+}
+
+validated_string! {
     /// A kubelet bind mount, `source:destination[:option,…]`.
     Bind, "a bind, as /data:/data:rslave", check = check_bind, pattern = r"^/[^:]*:/[^:]*(:[a-zA-Z,]+)?$", max = 8300,
     about = "A kubelet bind mount: /source:/destination[:options], options among ro, rw, z, Z, [r]shared, [r]slave, [r]private"
 }
 
 /// Destinations that the kubelet container of RKE1 already has; a second bind there is refused by the container engine.
-const DEFAULT_DESTINATIONS: [&str; 18] = [
+const DEFAULT_DESTINATIONS: [&str; 19] = [
     "/var/lib/cri-dockerd",
     "/etc/kubernetes",
     "/etc/cni",
@@ -46,6 +52,7 @@ const DEFAULT_DESTINATIONS: [&str; 18] = [
     "/var/log/containers",
     "/var/log/pods",
     "/host/usr",
+    "/host/etc",
 ];
 
 /// Trees whose submounts the kubelet container's entry point unmounts.
@@ -91,6 +98,25 @@ fn check_mode(text: &str) -> Result<(), Invalid> {
     Err(Invalid::new(format!("{text:?} is not a directory mode"), help))
 }
 
+fn check_owner(text: &str) -> Result<(), Invalid> {
+    match parse_owner(text) {
+        Some(_) => Ok(()),
+        None => Err(Invalid::new(
+            format!("{text:?} is not an owner"),
+            "write the numbers of a user and a group in quotes, as \"1000:1000\"",
+        )),
+    }
+}
+
+fn parse_owner(text: &str) -> Option<(u32, u32)> {
+    // The last number means "leave it" to the kernel.
+    let number = |text: &str| {
+        text.parse().ok().filter(|number| *number != u32::MAX && text.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let (user, group) = text.split_once(':')?;
+    Some((number(user)?, number(group)?))
+}
+
 fn check_bind(text: &str) -> Result<(), Invalid> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, options) = match parts.as_slice() {
@@ -133,7 +159,31 @@ fn check_bind_options(text: &str, options: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+impl DirectoryMode {
+    /// The permission bits.
+    pub fn bits(&self) -> u32 {
+        u32::from_str_radix(self.as_str(), 8).unwrap_or_default()
+    }
+}
+
+impl Owner {
+    /// The numbers of the user and of the group.
+    pub fn ids(&self) -> (u32, u32) {
+        parse_owner(self.as_str()).unwrap_or_default()
+    }
+}
+
 impl Bind {
+    /// The path on the machine.
+    pub fn source(&self) -> &str {
+        self.as_str().split(':').next().unwrap_or_default()
+    }
+
+    /// Its options, such as `rslave`.
+    pub fn options(&self) -> impl Iterator<Item = &str> {
+        self.as_str().splitn(3, ':').nth(2).into_iter().flat_map(|options| options.split(','))
+    }
+
     /// The path inside the kubelet container.
     pub fn destination(&self) -> &str {
         self.as_str().split(':').nth(1).unwrap_or_default()
@@ -179,6 +229,11 @@ mod tests {
         assert!("0777".parse::<DirectoryMode>().is_ok());
         for bad in ["", "7", "0999", "rwx", "07777"] {
             assert!(bad.parse::<DirectoryMode>().is_err(), "{bad}");
+        }
+        assert_eq!("0750".parse::<DirectoryMode>().map(|mode| mode.bits()), Ok(0o750));
+        assert_eq!("1000:0".parse::<Owner>().map(|owner| owner.ids()), Ok((1000, 0)));
+        for bad in ["", "1000", "root:root", "-1:0", "+1:0", "4294967295:0", "1:2:3"] {
+            assert!(bad.parse::<Owner>().is_err(), "{bad}");
         }
     }
 }

@@ -158,6 +158,13 @@ validated_string! {
 }
 
 validated_string! {
+    /// The id that Rancher gave a cluster.
+    RancherId, "a cluster id of Rancher", check = check_short_name,
+    pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,
+    about = "The id that Rancher gave the cluster, such as c-x7k2p"
+}
+
+validated_string! {
     /// The name of a resource group in the state repository.
     GroupName, "a name", check = check_short_name,
     pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,

@@ -69,6 +69,11 @@ impl Vocabulary {
         &self.spec.group
     }
 
+    /// The keys that attract work to a machine.
+    pub fn attracts_work(&self) -> [&LabelKey; 4] {
+        [&self.spec.group, &self.spec.train, &self.spec.notebook, &self.spec.service]
+    }
+
     /// The control-plane roles.
     pub fn platform(&self) -> &[LabelKey] {
         &self.spec.platform

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::group::{Alike, alike, first_names, fold_names};
+use super::binds;
+use super::group::{Alike, alike, first_names, fold_names, waiting};
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
-use crate::plan::{Change, ClusterPlan, Plan, Reason, Refusal};
+use crate::plan::{Change, ClusterPlan, KubeletPlan, Plan, Reason, Refusal};
 
 /// How much of a plan is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,9 +42,9 @@ fn total(plan: &Plan) -> String {
     let unreachable = plan.clusters.iter().filter(|cluster| cluster.unreachable.is_some()).count();
     let refused = plan.clusters.iter().filter(|cluster| cluster.is_refused()).count();
     let mut parts = Vec::new();
-    match (plan.counts().labels(), plan.clusters.len() - unreachable) {
-        (0, 0) => {} // everything is unreachable, or two states are alike
-        (0, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
+    match (plan.counts().is_nothing(), plan.clusters.len() - unreachable) {
+        (true, 0) => {} // everything is unreachable, or two states are alike
+        (true, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
         _ => parts.push(format!("total: {}", plan.counts())),
     }
     if unreachable > 0 {
@@ -69,7 +70,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
         let _ = writeln!(text, "{name}: {}", paint(STYLES.remove, format!("unreachable: {}", clean(cause))));
         return;
     }
-    let _ = match cluster.nodes.is_empty() {
+    let _ = match cluster.counts().is_nothing() {
         true => writeln!(text, "{name}: {}{mode}", paint(STYLES.add, "no difference")),
         false => writeln!(text, "{name}: {}{mode}", cluster.counts()),
     };
@@ -81,9 +82,28 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     for row in &rows {
         row_text(text, row, &widths, view);
     }
+    if let Some(kubelet) = &cluster.kubelet {
+        kubelet_text(text, kubelet);
+    }
     others_text(text, cluster, view);
     for refusal in &cluster.refusals {
         refusal_text(text, refusal, cluster.mode);
+    }
+}
+
+fn kubelet_text(text: &mut String, kubelet: &KubeletPlan) {
+    let _ = writeln!(text, "  {}", paint(STYLES.bold, format!("kubelet binds ({})", kubelet.manager)));
+    for row in binds::rows(kubelet) {
+        let style = match row.sign {
+            '+' => STYLES.add,
+            '~' => STYLES.change,
+            _ => STYLES.remove,
+        };
+        let bind = [row.from, row.to].into_iter().flatten().map(clean).collect::<Vec<_>>().join(" → ");
+        let _ = writeln!(text, "    {}  {}", paint(style, format!("{} {bind}", row.sign)), paint(STYLES.dim, row.why));
+    }
+    for line in binds::lines(kubelet) {
+        let _ = writeln!(text, "    {line}");
     }
 }
 
@@ -95,8 +115,9 @@ struct Widths {
 
 impl Widths {
     fn of(rows: &[Alike<'_>]) -> Self {
-        let widest =
-            |measure: fn(&Change) -> usize| rows.iter().flat_map(|row| row.changes()).map(measure).max().unwrap_or(0);
+        let widest = |measure: fn(&Change) -> usize| {
+            rows.iter().flat_map(Alike::changes).map(|change| measure(change)).max().unwrap_or(0)
+        };
         Self {
             key: widest(|change| change.key.chars().count()),
             value: widest(|change| value_of(change).chars().count()),
@@ -145,12 +166,16 @@ fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths, view: PlanView)
 /// Why a change is in the plan, and where that is written.
 pub(super) fn why(row: &Alike<'_>, index: usize, view: PlanView) -> String {
     let place = clean(&row.place(index));
-    match row.changes()[index].reason {
+    let change = &row.changes()[index];
+    match change.reason {
         Reason::Asked => place,
         Reason::NotAsked => format!("not asked for by {place}"),
         // Without the cluster nobody knows who set it there.
         Reason::Dropped if view.compares => format!("no longer asked for by {place}, removed where drover set it"),
         Reason::Dropped => format!("set by drover before, no longer asked for by {place}"),
+        Reason::StorageFailed => {
+            format!("taken off, asked for by {place}: {}", clean(change.why.as_deref().unwrap_or_default()))
+        }
     }
 }
 
@@ -160,6 +185,10 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>, view: PlanView) -> String {
 }
 
 fn others_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
+    for waiting in waiting(cluster) {
+        let labels = paint(STYLES.change, format!("waits for storage: {}", clean(&waiting.labels)));
+        let _ = writeln!(text, "  {}  {labels}  {}", clean(&waiting.nodes), paint(STYLES.dim, clean(waiting.why)));
+    }
     if !cluster.absent.is_empty() {
         let names = listed(cluster.absent.iter().map(|absent| absent.node.as_str()), view);
         let _ = writeln!(text, "  {} {}", paint(STYLES.dim, "absent, labelled when they join:"), clean(&names));

@@ -14,5 +14,6 @@ mod rebalancing;
 mod remote;
 mod replicas;
 mod settings;
+mod storage;
 mod support;
 mod telling;

@@ -23,6 +23,7 @@ fn help_is_good_enough_to_need_no_manual() {
         "status",
         "explain",
         "audit",
+        "bootstrap",
         "import",
         "move",
         "rebalance",

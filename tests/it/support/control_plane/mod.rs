@@ -86,6 +86,11 @@ impl ControlPlane {
         role.kubeconfig(&self.name, url, &self.ca())
     }
 
+    /// The kubectl that belongs to the API server.
+    pub(crate) fn kubectl_path(&self) -> PathBuf {
+        binaries().join("kubectl")
+    }
+
     /// What kubectl printed, as admin.
     pub(crate) fn kubectl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
         let mut command = Command::new(binaries().join("kubectl"));
