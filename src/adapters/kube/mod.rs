@@ -147,6 +147,7 @@ impl KubeCluster {
                 .hint("check that the API server runs and that its address in the kubeconfig is right"),
             CallError::Unreadable { what, cause } => {
                 Failure::new(format!("the API server's list of {what} cannot be read: {cause}"))
+                    .hint("what answers there may be no API server: check its address in the kubeconfig")
             }
             CallError::TimedOut => self.silent(),
             CallError::Fenced => Failure::new("this process does not hold the cluster's Lease any more"),
