@@ -5,6 +5,7 @@ use serde_yaml::Value;
 
 use super::objects::{NodeObject, PodObject};
 use crate::error::Failure;
+use crate::model::work::PodLife;
 use crate::model::{ObservedCluster, ObservedPod, PodWork};
 
 /// The live objects of a cluster at one moment.
@@ -16,6 +17,8 @@ pub struct Dump {
     pub pods: Vec<ObservedPod>,
     /// Its pods that have not ended, as work.
     pub work: Vec<PodWork>,
+    /// All its pods, also those that have ended.
+    pub lives: Vec<PodLife>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,7 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
         ("Pod", value) => {
             let pod = serde_yaml::from_value::<PodObject>(value)?;
             dump.work.extend(pod.clone().work());
+            dump.lives.push(pod.clone().life());
             dump.pods.extend(pod.observed());
         }
         (_, Value::Mapping(mut list)) => {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
+use crate::engine::audit::node_history;
 use crate::engine::{self, pass::selected};
 use crate::error::Failure;
 use crate::model::NodeName;
@@ -12,10 +13,10 @@ use crate::plan::Source;
 use crate::report::{Explanation, explain, explain_text};
 use crate::ui::Ui;
 
-/// Explain why a node has each of its labels
+/// Explain why a node has each of its labels, and where it has been
 ///
 /// For each label: what the state asks for and in which line and commit, what is live, who set it, and whether drover
-/// would change it.
+/// would change it. Then its history: who moved it from which group to which, when, and why.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// The node
@@ -51,7 +52,10 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
         }
         if document.is_some() || matches!(live, Ok(Some(_))) {
             let place = (name, cluster.spec.mode);
-            found.push(explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, document, live, now));
+            let vocabulary = &loaded.desired.vocabulary;
+            let told = explain(&loaded.revision, place, &args.node, vocabulary, document, live, now);
+            let history = node_history(&loaded, name, &args.node, now)?;
+            found.push(Explanation { history, ..told });
         }
     }
     if found.is_empty() {
