@@ -1,7 +1,9 @@
 //! State files in a working directory.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -208,6 +210,16 @@ pub fn read_regular(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// What lies directly in a folder, ordered by name.
+pub fn list_folder(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: std::io::Error| Failure::caused(format!("cannot read the folder {}", path.display()), &error);
+    let mut found = std::fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+        .map_err(failed)?;
+    found.sort();
+    Ok(found)
+}
+
 /// The bytes of a file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::caused(format!("cannot read {}", path.display()), &error))
@@ -223,15 +235,28 @@ pub fn create_folder(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(path).map_err(|error| Failure::caused(format!("cannot create {}", path.display()), &error))
 }
 
-/// Writes a file whole or not at all, in place of the one that is there.
+/// Writes a file whole or not at all, in place of the one that is there. What is no plain file, such as `/dev/stdout` or a
+/// pipe, is written to, and a link stays a link.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+    let failed = |error: std::io::Error| Failure::caused(format!("cannot write {}", path.display()), &error);
+    let before = path.metadata().ok();
+    if path.starts_with("/dev") || before.as_ref().is_some_and(|data| !data.is_file()) {
+        let opened = std::fs::OpenOptions::new().write(true).open(path);
+        return opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed);
+    }
+    let target = if path.is_symlink() { path.canonicalize().map_err(failed)? } else { path.to_path_buf() };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("cannot write {}: there is no folder {}", path.display(), folder.display())));
+    }
+    // As any new file has them; the umask takes away what it should not have.
+    let permissions = before.map_or_else(|| Permissions::from_mode(0o666), |data| data.permissions());
+    let written = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
+        file.persist(&target).map_err(|error| error.error)
     });
-    written.map(drop).map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
+    written.map(drop).map_err(failed)
 }
 
 /// The same for a file that people own: where it is a link, what it leads to is replaced, and its permissions stay.

@@ -14,7 +14,7 @@ use crate::engine::pass::{Live, Observed};
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
 use crate::error::Failure;
 use crate::model::{ClusterName, Mode};
-use crate::plan::{ClusterPlan, KubeletPlan, PLAN_VERSION, Plan, gate_again, outdated};
+use crate::plan::{ClusterPlan, KubeletPlan, PLAN_VERSION, Plan, alien_removal, gate_again, outdated};
 use crate::report::{PlanView, outcome_text, plan_text};
 use crate::ui::Ui;
 
@@ -180,8 +180,9 @@ async fn saved(path: &Path, loaded: &Loaded, wanted: &Wanted, ui: Ui, now: Times
     if !plan.complete {
         return Err(Failure::new("the plan was made from a state that does not validate").hint("make a new plan"));
     }
+    // Also where the state is the same: a file can be changed by hand.
+    still_asked(&plan, loaded)?;
     if plan.state.digest != loaded.revision.digest {
-        still_asked(&plan, loaded)?;
         ui.note(&format!(
             "the plan was made at {}; its changes are the same at {}",
             plan.state.short(),
@@ -225,6 +226,13 @@ async fn revisit(
     match engine::observe(loaded, name, desired).await {
         Ok(observed) => {
             let vocabulary = &loaded.desired.vocabulary;
+            let alien = alien_removal(&cluster, vocabulary, &observed.nodes);
+            if let Some((node, key)) = alien {
+                return Err(Failure::new(format!(
+                    "the plan removes the label {key} of {node} in {name}, which drover did not set"
+                ))
+                .hint("make and review a new plan"));
+            }
             gate_again(&mut cluster, desired, vocabulary, &observed.nodes, &wanted.allow, now);
             cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
             Ok((name.clone(), cluster, Some(observed)))

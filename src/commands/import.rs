@@ -14,6 +14,7 @@ use crate::manifest::adopt::{Adopted, Adoption, adopt};
 use crate::model::cluster::{Connection, Kubelet, KubeletManager, Rancher, Rke};
 use crate::model::text::RancherId;
 use crate::model::{ClusterName, Mode, ObservedCluster, ObservedKubelet};
+use crate::report::count;
 use crate::ui::Ui;
 
 /// Adopt a live cluster: write state for what is live
@@ -171,19 +172,19 @@ fn load(state: &Path, now: Timestamp) -> Result<Loaded, Failure> {
 fn tell(args: &ImportArgs, adopted: &Adopted, ui: Ui) {
     const SHOWN: usize = 10;
     ui.note(&format!(
-        "wrote {} files to {}: cluster {}, {} nodes, {} new groups",
-        adopted.files.len(),
+        "wrote {} to {}: cluster {}, {}, {}",
+        count(adopted.files.len(), "file"),
         args.state.display(),
         args.cluster,
-        adopted.nodes,
-        adopted.groups
+        count(adopted.nodes, "node"),
+        count(adopted.groups, "new group")
     ));
     if adopted.left_alone.is_empty() {
         return;
     }
     ui.note(&format!(
-        "{} labels have values that state cannot say; they are listed under `unmanaged` and left alone:",
-        adopted.left_alone.len()
+        "{} with values that state cannot say, listed under `unmanaged` and left alone:",
+        count(adopted.left_alone.len(), "label")
     ));
     adopted.left_alone.iter().take(SHOWN).for_each(|label| ui.note(&format!("  {label}")));
     if adopted.left_alone.len() > SHOWN {

@@ -44,7 +44,7 @@ pub(super) struct ShownArgs {
     #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
     pub format: PlanFormat,
 
-    /// Show every node by itself, also where many change alike
+    /// Show every node by itself, also where many change alike, and long lists of nodes whole
     #[arg(long)]
     pub full: bool,
 

@@ -16,6 +16,7 @@ use crate::engine::{InForce, StateSource, Writer};
 use crate::model::cluster::Kubelet;
 use crate::model::notice::{NoticeKind, Severity};
 use crate::plan::KubeletPlan;
+use crate::report::clean;
 
 /// How often the binds are looked at.
 const EVERY: Duration = Duration::from_secs(60);
@@ -114,7 +115,7 @@ impl Cluster {
         let stop = AtomicBool::new(false);
         let operator = self.operator();
         let work = Work { name, cluster, plan: &due.plan, manager, operator: &operator, now: self.now() };
-        let tell = |line: &str| tracing::info!(cluster = self.name, "kubelets: {line}");
+        let tell = |line: &str| tracing::info!(cluster = self.name, "kubelets: {}", clean(line));
         let working = work.carry_out(&stop, &tell);
         tokio::pin!(working);
         let mut tenure = self.tenure.subscribe();

@@ -18,6 +18,7 @@ use super::notices::Counts;
 use crate::adapters::kube::Watched;
 use crate::adapters::objects::{NodeObject, PodObject};
 use crate::engine::RefusalReason;
+use crate::model::Guard;
 use crate::model::fleet::NotificationForm;
 use crate::report::{DaemonStatus, TenureReport};
 
@@ -275,8 +276,9 @@ fn standing(status: &DaemonStatus) -> Registry {
             nodes.get_or_create(&kind_of(name, kind)).set(count as i64);
         }
         labels.get_or_create(&of).set(cluster.differing_labels as i64);
-        for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
-            guards.get_or_create(&kind_of(name, refusal.guard.name())).set(1);
+        for guard in Guard::ALL {
+            let holds = cluster.refusals.iter().any(|refusal| refusal.guard == guard && refusal.allowed.is_none());
+            guards.get_or_create(&kind_of(name, guard.name())).set(holds.into());
         }
         fights.get_or_create(&of).set(cluster.fights.len() as i64);
         failing.get_or_create(&of).set(cluster.failing.len() as i64);

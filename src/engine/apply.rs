@@ -53,12 +53,10 @@ pub struct ClusterOutcome {
     /// Labels that now are as the plan says.
     pub labels: usize,
     /// Nodes whose agents now are asked for the storage that the plan says.
-    #[serde(skip_serializing_if = "is_zero")]
     pub storage: usize,
     /// Labels that somebody else changed after the plan was made; they were left alone.
     pub stale: Vec<StaleLabel>,
     /// What somebody else asked agents for after the plan was made; it was left alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stale_storage: Vec<StaleLabel>,
     /// Nodes that could not be written.
     pub failed: Vec<FailedNode>,
@@ -216,10 +214,6 @@ async fn write_node(kube: &KubeCluster, node: &NodePlan, stop: &AtomicBool) -> R
         patched.stale_storage = asked.stale_storage;
     }
     Ok(patched)
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 fn stale_label(node: &NodePlan, stale: Stale) -> StaleLabel {

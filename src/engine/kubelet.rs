@@ -55,12 +55,12 @@ pub fn in_words(failure: &Failure) -> String {
 #[serde(rename_all = "camelCase")]
 pub struct KubeletOutcome {
     /// What was done.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
     /// How it ended.
     pub end: KubeletEnd,
     /// Why it ended so.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// What to do, where there is advice.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -378,7 +378,7 @@ impl Work<'_> {
                 if is_new {
                     steps.push(format!("committed {} to the branch {branch}", config.path));
                 }
-                let at = proposal.map_or_else(|| format!("the branch {branch}"), |proposal| proposal);
+                let at = proposal.unwrap_or_else(|| format!("the branch {branch}"));
                 Edited::Over(KubeletEnd::Waits, format!("merge {at}"))
             }
             BindsWritten::Dropped(why) => Edited::Over(KubeletEnd::Stale, why),

@@ -91,10 +91,15 @@ impl Found<'_> {
             }
         }
         if let Some(rke) = &kubelet.rke
-            && rke.config.trim().is_empty()
+            && (rke.config.trim().is_empty() || rke.config.chars().any(char::is_control))
         {
             let path = [Step::Key("rke"), Step::Key("config")];
-            self.error("kubelet-manager", &path, "the path is empty".to_owned(), "write the path of the cluster.yml");
+            self.error(
+                "kubelet-manager",
+                &path,
+                "this is no path of a file".to_owned(),
+                "write the path of the cluster.yml",
+            );
         }
         if let Some(rancher) = &kubelet.rancher {
             let Connection { kubeconfig, context, in_cluster, file } = &rancher.connection;

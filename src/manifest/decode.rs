@@ -348,7 +348,7 @@ mod tests {
                 "6:14 wrong-type expected true or false, found the text \"yes\" (write true or false, without quotes)",
                 "7:29 wrong-type expected a GPU model in text, or true or false, found the number 4090 (put it in quotes, so that YAML reads it as text)",
                 "8:22 unknown-value `trian` is not known here (did you mean `train`?)",
-                "10:5 bad-value \"bad key\" is not a label key: ' ' is not allowed, use only letters, digits, '-', '_' and '.'",
+                "10:5 bad-value \"bad key\" is not a label key: ' ' is not allowed (use only letters, digits, '-', '_' and '.')",
                 "11:14 wrong-type expected text (a label value), found the number 1.10 (put it in quotes, so that YAML reads it as text)",
             ]
         );

@@ -13,6 +13,7 @@ use super::decode::{Document, Manifest};
 use super::hints;
 use super::problem::{Problem, SourceText};
 use super::yaml::{Mark, Place, Step};
+use crate::model::cluster::Connection;
 use crate::model::desired::DesiredGroup;
 use crate::model::fleet::VocabularySpec;
 use crate::model::node::Hold;
@@ -174,6 +175,7 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
+            self.twin(cluster, *at);
             self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
             self.storage(cluster, *at);
             self.problems.extend(bootstrap::check(cluster, *at));
@@ -212,6 +214,21 @@ impl Linker<'_> {
                 .error("bad-connection", at.key(&path), message)
                 .help("give a kubeconfig (and context), or `inCluster: true`, or `file`"),
         );
+    }
+
+    /// Warns of two documents that lead to one cluster: each would undo what the other asks for.
+    fn twin(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+        let connection = &cluster.spec.connection;
+        let same = |other: &&DesiredCluster| other.spec.connection == *connection;
+        if connection.file.is_some() || *connection == Connection::default() {
+            return;
+        }
+        if let Some(first) = self.desired.clusters.values().find(same) {
+            let message = format!("the connection leads to the same cluster as that of {}", first.origin);
+            let place = at.key(&[Step::Key("spec"), Step::Key("connection")]);
+            let problem = at.source.warning("duplicate-connection", place, message);
+            self.problems.push(problem.help("let only one Cluster document lead to each cluster"));
+        }
     }
 
     fn groups(&mut self, groups: &[(&GroupManifest, At<'_>)]) {

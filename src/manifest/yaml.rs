@@ -389,7 +389,9 @@ impl<'s> Reader<'s> {
         }
         let line = self.source.line(at.line());
         let problem = self.error("yaml-syntax", place, format!("this is not YAML: {}", error.info()));
-        problem.help(if line.trim_start_matches(' ').starts_with('\t') {
+        problem.help(if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|mark| line.starts_with(mark)) {
+            "git left a merge conflict here: resolve it"
+        } else if line.trim_start_matches(' ').starts_with('\t') {
             "YAML is indented with spaces; replace the tab"
         } else {
             "check the brackets, quotes, colons and the indentation here and just before"

@@ -34,12 +34,16 @@ fn check_schedule(text: &str) -> Result<(), Invalid> {
         let message = format!("{text:?} is not a cron expression of five fields");
         return Err(Invalid::new(message, "write for example \"0 22 * * 1-5\""));
     }
-    text.parse::<croner::Cron>().map(drop).map_err(|error| {
+    const FORM: &str = "write minute, hour, day of the month, month and day of the week, as \"0 22 * * 1-5\"";
+    let cron = text.parse::<croner::Cron>().map_err(|error| {
         let error = error.to_string().to_lowercase();
         let cause = error.trim_start_matches("component error: ").trim_end_matches('.');
-        let message = format!("{text:?} is not a cron expression: {cause}");
-        Invalid::new(message, "write minute, hour, day of the month, month and day of the week, as \"0 22 * * 1-5\"")
-    })
+        Invalid::new(format!("{text:?} is not a cron expression: {cause}"), FORM)
+    })?;
+    match cron.find_next_occurrence(&Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC), true) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Invalid::new(format!("{text:?} never comes: no month has that day"), FORM)),
+    }
 }
 
 fn check_zone(text: &str) -> Result<(), Invalid> {
@@ -123,7 +127,8 @@ mod tests {
         for good in ["0 22 * * 1-5", "*/15 * * * *", "0 0 1 jan mon"] {
             assert!(good.parse::<Schedule>().is_ok(), "{good}");
         }
-        for bad in ["", "not cron", "61 * * * *", "0 22 * *", "0 0 22 * * 1"] {
+        assert!("0 0 29 2 *".parse::<Schedule>().is_ok(), "in a leap year");
+        for bad in ["", "not cron", "61 * * * *", "0 22 * *", "0 0 22 * * 1", "0 0 31 2 *"] {
             assert!(bad.parse::<Schedule>().is_err(), "{bad}");
         }
         assert!("Asia/Shanghai".parse::<ZoneName>().is_ok());

@@ -22,7 +22,7 @@ pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
 pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
-pub use saved::{Outdated, outdated};
+pub use saved::{Outdated, alien_removal, outdated};
 pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
 
 use crate::model::observed::SetBy;

@@ -1,9 +1,9 @@
 //! A saved plan against the state of today.
 
 use super::kubelet::is_still_asked;
-use super::{Change, Plan, Reason, StorageChange};
+use super::{Change, ClusterPlan, Plan, Reason, StorageChange};
 use crate::model::storage::differences;
-use crate::model::{Desired, DesiredCluster, StorageWanted};
+use crate::model::{Desired, DesiredCluster, ObservedCluster, StorageWanted, Vocabulary};
 
 /// A change of a saved plan that the state no longer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,11 +49,11 @@ pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
                 }
             }
             for change in &node.changes {
+                let asked = now.and_then(|now| now.label(&change.key)).map(|label| label.value.to_string());
                 // State does not ask for a label to be taken off because of storage, only for the label itself.
-                if change.reason == Reason::StorageFailed {
+                if change.reason == Reason::StorageFailed && change.to.is_none() && asked.is_some() {
                     continue;
                 }
-                let asked = now.and_then(|now| now.label(&change.key)).map(|label| label.value.to_string());
                 let left_alone = now.is_none_or(|now| now.leaves_alone(&change.key));
                 if asked != change.to || (left_alone && asked.is_none()) {
                     found.push(outdated_change(&cluster.cluster, &node.node, change, asked));
@@ -62,6 +62,26 @@ pub fn outdated(plan: &Plan, desired: &Desired) -> Vec<Outdated> {
         }
     }
     found
+}
+
+/// The first removal of a saved plan that is not drover's to make: no plan of drover's has one, unless it was changed by
+/// hand. A label that has another value by now is stale, and left alone anyway.
+pub fn alien_removal<'p>(
+    plan: &'p ClusterPlan,
+    vocabulary: &Vocabulary,
+    live: &ObservedCluster,
+) -> Option<(&'p str, &'p str)> {
+    plan.nodes.iter().find_map(|node| {
+        let live = live.nodes.get(&node.node)?;
+        let is_alien = |change: &&Change| {
+            // What is taken off because of storage is asked for by the state, and so drover's.
+            let removes = change.to.is_none()
+                && change.reason != Reason::StorageFailed
+                && live.labels.get(&change.key) == change.from.as_ref();
+            removes && !vocabulary.owns(&change.key) && !live.set_by_drover(&change.key)
+        };
+        Some((node.node.as_str(), node.changes.iter().find(is_alien)?.key.as_str()))
+    })
 }
 
 fn outdated_storage(cluster: &str, node: &str, change: &StorageChange, asked: Option<&StorageWanted>) -> Vec<Outdated> {

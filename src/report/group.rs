@@ -133,41 +133,87 @@ pub(super) fn waiting(plan: &ClusterPlan) -> Vec<Waiting<'_>> {
     groups.into_iter().map(|((why, labels), nodes)| Waiting { nodes: fold_names(nodes), labels, why }).collect()
 }
 
-/// Names with consecutive numbers drawn together: `gpu-[001-012], web-7`.
+/// Names drawn together that differ in their number alone, as Slurm writes them: `gpu-[001-012,017], web-7`.
 pub(super) fn fold_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    let mut runs: Vec<(&str, &str, &str, u64)> = Vec::new();
+    folded(&runs(names))
+}
+
+/// The same, cut to what a person reads on the way to something else: the rest is counted.
+pub(super) fn first_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    const ENOUGH: usize = 40;
+    let runs = runs(names);
+    let (shown, hidden) = runs.split_at(runs.len().min(ENOUGH));
+    let hidden: u64 = hidden.iter().map(|run| run.count).sum();
+    if hidden == 0 { folded(shown) } else { format!("{} and {hidden} more", folded(shown)) }
+}
+
+/// Names with consecutive numbers.
+struct Run<'n> {
+    stem: &'n str,
+    first: &'n str,
+    last: &'n str,
+    number: Option<u64>,
+    count: u64,
+}
+
+impl Run<'_> {
+    fn numbers(&self) -> String {
+        if self.count == 1 { self.first.to_owned() } else { format!("{}-{}", self.first, self.last) }
+    }
+}
+
+fn runs<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<Run<'n>> {
+    let mut runs: Vec<Run<'_>> = Vec::new();
     for name in names {
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let digits = &name[stem.len()..];
         let number = digits.parse::<u64>().ok();
-        match (runs.last_mut(), number) {
-            (Some((last_stem, _, last, next)), Some(number))
-                if *last_stem == stem && *next == number && last.len() == digits.len() =>
-            {
-                *last = digits;
-                *next = number + 1;
+        let follows = |run: &Run<'_>| {
+            let next = run.number.and_then(|number| number.checked_add(run.count));
+            run.stem == stem && run.last.len() == digits.len() && next.is_some() && next == number
+        };
+        match runs.last_mut() {
+            Some(run) if follows(run) => {
+                run.last = digits;
+                run.count += 1;
             }
-            (_, Some(number)) => runs.push((stem, digits, digits, number + 1)),
-            (_, None) => runs.push((name, "", "", 0)),
+            _ if number.is_some() => runs.push(Run { stem, first: digits, last: digits, number, count: 1 }),
+            _ => runs.push(Run { stem: name, first: "", last: "", number, count: 1 }),
         }
     }
-    let shown = runs.iter().map(|(stem, first, last, _)| match first == last {
-        true => format!("{stem}{first}"),
-        false => format!("{stem}[{first}-{last}]"),
+    runs
+}
+
+fn folded(runs: &[Run<'_>]) -> String {
+    let alike = runs.chunk_by(|a, b| a.stem == b.stem && a.number.is_some() && b.number.is_some());
+    let shown = alike.map(|runs| match runs {
+        [run] if run.count == 1 => format!("{}{}", run.stem, run.first),
+        runs => format!("{}[{}]", runs[0].stem, runs.iter().map(Run::numbers).collect::<Vec<_>>().join(",")),
     });
     shown.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fold_names;
+    use super::{first_names, fold_names};
 
     #[test]
-    fn names_with_consecutive_numbers_are_drawn_together() {
-        assert_eq!(fold_names(["gpu-001", "gpu-002", "gpu-003", "gpu-007", "web"]), "gpu-[001-003], gpu-007, web");
-        assert_eq!(fold_names(["n9", "n10"]), "n9, n10");
+    fn names_that_differ_in_their_number_are_drawn_together() {
+        assert_eq!(fold_names(["gpu-001", "gpu-002", "gpu-003", "gpu-007", "web"]), "gpu-[001-003,007], web");
+        assert_eq!(fold_names(["n9", "n10"]), "n[9,10]");
         assert_eq!(fold_names(["a", "a"]), "a, a");
+        assert_eq!(fold_names(["a-1", "b-1", "a-2"]), "a-1, b-1, a-2");
         assert_eq!(fold_names(["x99999999999999999999999"]), "x99999999999999999999999");
+        assert_eq!(fold_names([&u64::MAX.to_string()[..]; 2]), "[18446744073709551615,18446744073709551615]");
         assert_eq!(fold_names([]), "");
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_the_rest_is_counted() {
+        let names: Vec<String> =
+            (0..1000).filter(|number| number % 10 > 1).map(|number| format!("gpu-{number:03}")).collect();
+        let shown = first_names(names.iter().map(String::as_str));
+        assert!(shown.starts_with("gpu-[002-009,012-019,") && shown.ends_with("392-399] and 480 more"), "{shown}");
+        assert_eq!(first_names(["a", "b"]), "a, b");
     }
 }

@@ -69,7 +69,7 @@ fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {
                 key: change.key.clone(),
                 from: change.from.clone(),
                 to: change.to.clone(),
-                why: why(&alike, index),
+                why: why(&alike, index, view),
                 note: by.map(|by| format!("live value set by {}", by.manager)).unwrap_or_default(),
                 fights: by.is_some_and(|by| by.fights),
             }

@@ -138,7 +138,7 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
         pieces.push("| node | label or storage | from | to | why |\n|---|---|---|---|---|\n".to_owned());
     }
     let shown_pieces = pieces.len();
-    pieces.extend(rows.iter().map(row));
+    pieces.extend(rows.iter().map(|alike| row(alike, view)));
     for (index, piece) in pieces.iter().enumerate() {
         if !fits(&text, piece) {
             let hidden: usize = rows.iter().skip(index.saturating_sub(shown_pieces)).map(|row| row.nodes.len()).sum();
@@ -207,7 +207,7 @@ fn kubelet(plan: &KubeletPlan) -> String {
     text + "\n"
 }
 
-fn row(row: &super::group::Alike<'_>) -> String {
+fn row(row: &super::group::Alike<'_>, view: PlanView) -> String {
     let mut text = String::new();
     let nodes = match row.nodes.as_slice() {
         [node] => code(&node.node),
@@ -232,7 +232,7 @@ fn row(row: &super::group::Alike<'_>) -> String {
             text,
             "| {nodes} | {} | {from} | {to} | {}{fights} |",
             code(&change.key),
-            escaped(&why(row, index))
+            escaped(&why(row, index, view))
         );
     }
     text

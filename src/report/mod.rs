@@ -39,4 +39,4 @@ pub use plan::{PlanView, plan_text};
 pub use problems::{github, problems_text, verdict};
 pub use rebalance::{ClusterRebalance, RebalanceReport, rebalance_text};
 pub use status::{ClusterStatus, NodeState, NodeStatus, Status, StorageStatus, status, status_text};
-pub use style::{STYLES, clean};
+pub use style::{STYLES, clean, count};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::binds;
-use super::group::{Alike, alike, fold_names, waiting};
+use super::group::{Alike, alike, first_names, fold_names, waiting};
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
 use crate::plan::{Change, ClusterPlan, KubeletPlan, Plan, Reason, Refusal};
@@ -11,7 +11,7 @@ use crate::plan::{Change, ClusterPlan, KubeletPlan, Plan, Reason, Refusal};
 /// How much of a plan is shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlanView {
-    /// Every node by itself, also where many change alike.
+    /// Every node by itself, also where many change alike, and long lists whole.
     pub full: bool,
     /// The plan compares two states: nothing is live.
     pub compares: bool,
@@ -80,7 +80,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     let rows = alike(cluster, view.full);
     let widths = Widths::of(&rows);
     for row in &rows {
-        row_text(text, row, &widths);
+        row_text(text, row, &widths, view);
     }
     if let Some(kubelet) = &cluster.kubelet {
         kubelet_text(text, kubelet);
@@ -134,7 +134,7 @@ fn value_of(change: &Change) -> String {
     }
 }
 
-fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
+fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths, view: PlanView) {
     let _ = match row.nodes.as_slice() {
         [node] => writeln!(text, "  {}", paint(STYLES.bold, clean(&node.node))),
         nodes => {
@@ -150,7 +150,7 @@ fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
         };
         let (key, value) = (clean(&change.key), value_of(change));
         let cells = format!("{sign} {key:<0$}  {value:<1$}", widths.key, widths.value);
-        let _ = write!(text, "    {}  {}", paint(style, cells), paint(STYLES.dim, why(row, index)));
+        let _ = write!(text, "    {}  {}", paint(style, cells), paint(STYLES.dim, why(row, index, view)));
         if let Some(by) = &change.set_by {
             let when = by.time.map(|time| time.strftime(" on %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
             let note = format!("live value set by {}{when}", clean(&by.manager));
@@ -164,17 +164,24 @@ fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
 }
 
 /// Why a change is in the plan, and where that is written.
-pub(super) fn why(row: &Alike<'_>, index: usize) -> String {
+pub(super) fn why(row: &Alike<'_>, index: usize, view: PlanView) -> String {
     let place = clean(&row.place(index));
     let change = &row.changes()[index];
     match change.reason {
         Reason::Asked => place,
         Reason::NotAsked => format!("not asked for by {place}"),
+        // Without the cluster nobody knows who set it there.
+        Reason::Dropped if view.compares => format!("no longer asked for by {place}, removed where drover set it"),
         Reason::Dropped => format!("set by drover before, no longer asked for by {place}"),
         Reason::StorageFailed => {
             format!("taken off, asked for by {place}: {}", clean(change.why.as_deref().unwrap_or_default()))
         }
     }
+}
+
+/// Names of nodes that nothing changes on.
+fn listed<'n>(names: impl Iterator<Item = &'n str>, view: PlanView) -> String {
+    if view.full { fold_names(names) } else { first_names(names) }
 }
 
 fn others_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
@@ -183,11 +190,11 @@ fn others_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
         let _ = writeln!(text, "  {}  {labels}  {}", clean(&waiting.nodes), paint(STYLES.dim, clean(waiting.why)));
     }
     if !cluster.absent.is_empty() {
-        let names = fold_names(cluster.absent.iter().map(|absent| absent.node.as_str()));
+        let names = listed(cluster.absent.iter().map(|absent| absent.node.as_str()), view);
         let _ = writeln!(text, "  {} {}", paint(STYLES.dim, "absent, labelled when they join:"), clean(&names));
     }
     if !cluster.unmanaged.is_empty() {
-        let names = fold_names(cluster.unmanaged.iter().map(String::as_str));
+        let names = listed(cluster.unmanaged.iter().map(String::as_str), view);
         let title = if view.compares { "no longer managed, left as they are:" } else { "unmanaged, never touched:" };
         let _ = writeln!(text, "  {} {}", paint(STYLES.dim, title), clean(&names));
     }

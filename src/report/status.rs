@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::binds;
-use super::group::fold_names;
+use super::group::{first_names, fold_names};
 use super::style::{STYLES, clean, count, paint};
 use crate::bootstrap::{Lack, lacks};
 use crate::engine::bootstrap::{self, Images};
@@ -395,6 +395,6 @@ fn storage_text(text: &mut String, cluster: &ClusterStatus) {
 
 fn list(text: &mut String, title: &str, style: anstyle::Style, names: Vec<&str>) {
     if !names.is_empty() {
-        let _ = writeln!(text, "  {}  {}", paint(style, format!("{title:<9}")), clean(&fold_names(names)));
+        let _ = writeln!(text, "  {}  {}", paint(style, format!("{title:<9}")), clean(&first_names(names)));
     }
 }

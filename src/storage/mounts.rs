@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_mounts() {
+    fn ten_thousand_mounts_are_read() {
         let mut text = b"1 0 8:1 / / rw - ext4 disk rw\n".to_vec();
         for id in 2..10_002_u32 {
             let line =

@@ -6,6 +6,7 @@ mod hostile;
 mod kubelet;
 mod once;
 mod trouble;
+mod whole;
 
 use std::sync::OnceLock;
 

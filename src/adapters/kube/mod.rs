@@ -139,7 +139,7 @@ impl KubeCluster {
             CallError::Refused { code: 404, .. } if what == PLURAL => Failure::new(
                 "the cluster knows no NodeStorage objects, so that nothing tells of its machines' storage",
             )
-            .hint("install deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
+            .hint("install deploy/nodestorages.yaml, deploy/agent-rbac.yaml and deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
             CallError::Refused { code, message, .. } => {
                 Failure::new(format!("the API server refused to {verb} {what} ({code}): {message}"))
             }
@@ -147,6 +147,7 @@ impl KubeCluster {
                 .hint("check that the API server runs and that its address in the kubeconfig is right"),
             CallError::Unreadable { what, cause } => {
                 Failure::new(format!("the API server's list of {what} cannot be read: {cause}"))
+                    .hint("what answers there may be no API server: check its address in the kubeconfig")
             }
             CallError::TimedOut => self.silent(),
             CallError::Fenced => Failure::new("this process does not hold the cluster's Lease any more"),

@@ -49,8 +49,9 @@ pub enum BindsWritten {
 impl BindsEdit {
     /// The edit of a plan.
     pub fn of(cluster: &ClusterName, config: &ConfigPlan, changes: &[BindChange]) -> Self {
+        // A bind in a file could otherwise make up lines of drover's own.
         let missing = |of: &[String], from: &[String]| -> Vec<String> {
-            of.iter().filter(|bind| !from.contains(bind)).cloned().collect()
+            of.iter().filter(|bind| !from.contains(bind)).map(|bind| bind.replace(char::is_control, " ")).collect()
         };
         let (added, removed) = (missing(&config.to, &config.from), missing(&config.from, &config.to));
         let subject = match (added.as_slice(), removed.as_slice()) {

@@ -128,7 +128,7 @@ fn a_cluster_without_agents_says_what_is_missing() {
     plane.kubectl(["delete", "crd", "nodestorages.drover.dev"]);
     let ran = state.drover(&["plan"]).expect(0);
     assert!(ran.out.contains("the cluster knows no NodeStorage objects"), "{}", ran.out);
-    assert!(ran.out.contains("deploy/agent.yaml"), "{}", ran.out);
+    assert!(ran.out.contains("deploy/nodestorages.yaml"), "{}", ran.out);
     assert!(ran.out.contains("al-1  waits for storage: org=ads train=true"), "{}", ran.out);
     state.drover(&["apply", "--yes"]).expect(0);
     assert_eq!(labels(&plane, "al-1"), "cpu=true");

@@ -71,7 +71,7 @@ impl Machine {
     }
 
     /// The same path from outside, with the mounts that only the machine has.
-    pub(crate) fn outside_view(&self, name: &str) -> PathBuf {
+    pub(crate) fn seen_outside(&self, name: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.first)).join(self.path(name).strip_prefix("/").expect("absolute"))
     }
 
