@@ -93,6 +93,9 @@ ended() {
   exit "$code"
 }
 
+# Runs what may leave something running, which must not hold the output of this script, or a session that waits for its end.
+apart() { "$@" 3>&-; }
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # Tries a command several times, with growing waits.

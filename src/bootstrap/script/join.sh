@@ -8,8 +8,7 @@ join_done() {
   return 1
 }
 
-# Keeps the standard streams alone open: what a join leaves running must not hold the output of this script, or a session
-# that waits for its end.
+# Keeps the standard streams alone open, for what a join leaves running.
 standard_streams() {
   local fd
   for fd in /proc/"$BASHPID"/fd/*; do
