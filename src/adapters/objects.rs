@@ -2,6 +2,7 @@
 //!
 //! The same form is read from an API server and from a dump, and written by `drover snapshot`.
 
+mod affinity;
 mod info;
 mod quantity;
 
@@ -10,11 +11,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::affinity::Affinity;
 use self::info::NodeInfoObject;
 use self::quantity::Quantity;
 use super::node_images::ImageObject;
 use crate::model::observed::Allocatable;
-use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
+use crate::model::selector::NodeSelection;
 use crate::model::work::PodLife;
 use crate::model::{Manager, ObservedNode, ObservedPod, PodWork, Taint, Toleration};
 
@@ -254,57 +256,6 @@ impl Resources {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Affinity {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    node_affinity: Option<NodeAffinity>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct NodeAffinity {
-    #[serde(
-        default,
-        rename = "requiredDuringSchedulingIgnoredDuringExecution",
-        skip_serializing_if = "Option::is_none"
-    )]
-    required: Option<NodeSelectorObject>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeSelectorObject {
-    #[serde(default, deserialize_with = "or_default")]
-    node_selector_terms: Vec<TermObject>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TermObject {
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    match_expressions: Vec<RequirementObject>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    match_fields: Vec<RequirementObject>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RequirementObject {
-    key: String,
-    operator: OperatorObject,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    values: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum OperatorObject {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-    Gt,
-    Lt,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct PodStatusObject {
     #[serde(default)]
     phase: String,
@@ -450,8 +401,7 @@ impl TolerationObject {
 
 impl PodSpecObject {
     fn selection(self) -> NodeSelection {
-        let required = self.affinity.and_then(|affinity| affinity.node_affinity).and_then(|affinity| affinity.required);
-        let terms = required.map(|required| required.node_selector_terms.into_iter().map(TermObject::term).collect());
+        let terms = self.affinity.and_then(Affinity::terms);
         NodeSelection { labels: self.node_selector, terms }
     }
 
@@ -575,27 +525,6 @@ impl PodObject {
 
 fn time(text: &Option<String>) -> Option<Timestamp> {
     text.as_ref().and_then(|text| text.parse().ok())
-}
-
-impl TermObject {
-    fn term(self) -> Term {
-        let read = |list: Vec<RequirementObject>| list.into_iter().map(RequirementObject::requirement).collect();
-        Term { labels: read(self.match_expressions), fields: read(self.match_fields) }
-    }
-}
-
-impl RequirementObject {
-    fn requirement(self) -> Requirement {
-        let operator = match self.operator {
-            OperatorObject::In => Operator::In,
-            OperatorObject::NotIn => Operator::NotIn,
-            OperatorObject::Exists => Operator::Exists,
-            OperatorObject::DoesNotExist => Operator::DoesNotExist,
-            OperatorObject::Gt => Operator::Gt,
-            OperatorObject::Lt => Operator::Lt,
-        };
-        Requirement { key: self.key, operator, values: self.values }
-    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ fn state_text() -> impl Strategy<Value = String> {
             text += &format!("{HEAD}Group\nmetadata: {{name: {group}}}\n");
         }
         for (cluster, nodes) in [("one", one), ("two", two)] {
-            text += &format!("{HEAD}Cluster\nmetadata: {{name: {cluster}}}\nspec: {{connection: {{context: x}}}}\n");
+            text += &format!(
+                "{HEAD}Cluster\nmetadata: {{name: {cluster}}}\nspec: {{connection: {{context: {cluster}}}}}\n"
+            );
             for (name, spec) in nodes {
                 text += &format!("{HEAD}Node\nmetadata: {{name: {name}, cluster: {cluster}}}\nspec: {spec}\n");
             }
