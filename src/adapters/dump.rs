@@ -10,6 +10,7 @@ use super::objects::{NodeObject, PodObject};
 use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
 use crate::model::observed::SeenImages;
+use crate::model::work::PodLife;
 use crate::model::{API_VERSION, ObservedCluster, ObservedKubelet, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
@@ -25,6 +26,8 @@ pub struct Dump {
     pub work: Vec<PodWork>,
     /// The images of its nodes.
     pub images: BTreeMap<String, SeenImages>,
+    /// All its pods, also those that have ended.
+    pub lives: Vec<PodLife>,
 }
 
 #[derive(Serialize)]
@@ -98,6 +101,7 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
         ("Pod", value) => {
             let pod = serde_yaml::from_value::<PodObject>(value)?;
             dump.work.extend(pod.clone().work());
+            dump.lives.push(pod.clone().life());
             dump.pods.extend(pod.observed());
         }
         (storage::KIND, value) => {

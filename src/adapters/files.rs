@@ -210,6 +210,16 @@ pub fn read_regular(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// What lies directly in a folder, ordered by name.
+pub fn list_folder(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: std::io::Error| Failure::caused(format!("cannot read the folder {}", path.display()), &error);
+    let mut found = std::fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+        .map_err(failed)?;
+    found.sort();
+    Ok(found)
+}
+
 /// The bytes of a file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::caused(format!("cannot read {}", path.display()), &error))

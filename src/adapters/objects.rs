@@ -3,6 +3,7 @@
 //! The same form is read from an API server and from a dump, and written by `drover snapshot`.
 
 mod info;
+mod quantity;
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::info::NodeInfoObject;
+use self::quantity::Quantity;
 use super::node_images::ImageObject;
 use crate::model::observed::Allocatable;
 use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
+use crate::model::work::PodLife;
 use crate::model::{Manager, ObservedNode, ObservedPod, PodWork, Taint, Toleration};
 
 /// A list of nodes or pods.
@@ -77,6 +80,8 @@ pub struct Metadata {
     annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     creation_timestamp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_timestamp: Option<String>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     owner_references: Vec<Owner>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
@@ -168,14 +173,6 @@ struct NodeStatusObject {
     /// Only written: whoever reads nodes seldom needs them.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     images: Vec<ImageObject>,
-}
-
-/// A quantity: the API writes text, people write numbers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Quantity {
-    Text(String),
-    Number(f64),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -315,6 +312,27 @@ struct PodStatusObject {
     start_time: Option<String>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     conditions: Vec<Condition>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct ContainerStatus {
+    #[serde(default)]
+    state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct ContainerState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished_at: Option<String>,
 }
 
 /// Where frameworks say which pods start together.
@@ -398,38 +416,6 @@ impl ManagedFields {
     }
 }
 
-impl Quantity {
-    /// In thousandths; 0 where the text is no quantity.
-    fn milli(&self) -> u64 {
-        let text = match self {
-            Self::Number(number) => return (number * 1000.0) as u64,
-            Self::Text(text) => text,
-        };
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
-        let unit = match &text[digits.len()..] {
-            "n" => 1e-6,
-            "u" => 1e-3,
-            "m" => 1.0,
-            "" => 1e3,
-            "k" => 1e6,
-            "Ki" => 1024e3,
-            "M" => 1e9,
-            "Mi" => 1024.0 * 1024e3,
-            "G" => 1e12,
-            "Gi" => 1024.0 * 1024.0 * 1024e3,
-            "T" => 1e15,
-            "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024e3,
-            _ => return 0,
-        };
-        digits.parse::<f64>().map_or(0, |number| (number * unit).round() as u64)
-    }
-
-    /// In the unit in which a resource is counted; a part of a piece is a whole one, as it is for the scheduler.
-    fn amount(&self, resource: &str) -> u64 {
-        if resource == "cpu" { self.milli() } else { self.milli().div_ceil(1000) }
-    }
-}
-
 impl Metadata {
     /// The name and what counts the changes, and nothing else.
     pub(super) fn named(self) -> Self {
@@ -474,7 +460,8 @@ impl PodSpecObject {
     fn requests(&self) -> BTreeMap<String, u64> {
         let add = |sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, Quantity>| {
             for (name, quantity) in more {
-                *sum.entry(name.clone()).or_default() += quantity.amount(name);
+                let known = sum.entry(name.clone()).or_default();
+                *known = u64::saturating_add(*known, quantity.amount(name));
             }
         };
         let (mut sidecars, mut most) = (BTreeMap::new(), BTreeMap::new());
@@ -509,7 +496,7 @@ impl PodObject {
     /// The pod, where it is bound to a node and has not ended.
     pub fn observed(mut self) -> Option<ObservedPod> {
         let node = self.spec.node_name.take().filter(|node| !node.is_empty())?;
-        if matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
+        if self.is_over() {
             return None;
         }
         Some(ObservedPod {
@@ -520,21 +507,43 @@ impl PodObject {
         })
     }
 
-    /// The pod as work, where it has not ended.
+    /// The pod as work, where it has not ended. One that is deleted holds its machine until it is gone, and where it has
+    /// none it gets none any more.
     pub fn work(self) -> Option<PodWork> {
-        if matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
-            return None;
+        let is_leaving = self.metadata.deletion_timestamp.is_some();
+        (!self.is_over()).then(|| self.as_work()).filter(|work| !is_leaving || work.node.is_some())
+    }
+
+    /// The pod from its submission to its end.
+    pub fn life(self) -> PodLife {
+        let submitted = time(&self.metadata.creation_timestamp);
+        let finished = self.status.container_statuses.iter().filter_map(|status| status.state.terminated.as_ref());
+        let ended = finished.filter_map(|end| time(&end.finished_at)).max();
+        let (is_over, started) = (self.is_over(), time(&self.status.start_time));
+        let pod = self.as_work();
+        PodLife {
+            submitted: submitted.unwrap_or(pod.since),
+            started: started.filter(|_| pod.node.is_some()),
+            ended: ended.filter(|_| is_over),
+            is_over,
+            pod,
         }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    fn as_work(self) -> PodWork {
         let requests = self.spec.requests();
         let node = self.spec.node_name.clone().filter(|node| !node.is_empty());
         let scheduled = self.status.conditions.iter().find(|condition| condition.kind == "PodScheduled");
         let says = scheduled.filter(|condition| condition.status == "False").and_then(|c| c.message.clone());
-        let time = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
         let created = time(&self.metadata.creation_timestamp);
         let started = time(&self.status.start_time).filter(|_| node.is_some());
         let gang = self.metadata.gang();
         let of_daemon_set = self.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
-        Some(PodWork {
+        PodWork {
             since: started.or(created).unwrap_or(Timestamp::UNIX_EPOCH),
             node,
             gang,
@@ -545,7 +554,7 @@ impl PodObject {
             namespace: self.metadata.namespace.unwrap_or_default(),
             name: self.metadata.name,
             selection: self.spec.selection(),
-        })
+        }
     }
 
     /// Drops what the dump of a pod does not need.
@@ -554,6 +563,7 @@ impl PodObject {
         self.metadata.labels.retain(|key, _| GANGS.contains(&key.as_str()));
         self.metadata.annotations.retain(|key, _| GANGS.contains(&key.as_str()));
         self.status.conditions.retain(|condition| condition.kind == "PodScheduled");
+        self.status.container_statuses.retain(|status| status.state.terminated.is_some());
         let containers = self.spec.containers.iter().chain(&self.spec.init_containers);
         if containers.map(|container| &container.resources).all(Resources::is_empty) {
             self.spec.containers.clear();
@@ -561,6 +571,10 @@ impl PodObject {
         }
         self
     }
+}
+
+fn time(text: &Option<String>) -> Option<Timestamp> {
+    text.as_ref().and_then(|text| text.parse().ok())
 }
 
 impl TermObject {

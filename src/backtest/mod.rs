@@ -12,6 +12,7 @@ mod cube;
 mod demand;
 mod figures;
 mod fleet;
+pub mod history;
 mod pool;
 mod replay;
 mod trace;

@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::Outcome;
 use super::common::json;
 use crate::adapters::files;
+use crate::backtest::history::{History, recorded};
 use crate::backtest::{self, Contender, Settings, Trace};
+use crate::engine::audit::MOVE_VERSION;
 use crate::error::Failure;
-use crate::rebalance::Rules;
+use crate::rebalance::{Record, RecordError, Rules};
 use crate::report::{BacktestReport, backtest_html, backtest_text};
 use crate::ui::Ui;
 
@@ -24,21 +26,24 @@ Files (CSV; the columns may stand in any order and among others):
   --jobs    submit_s,duration_s,gpus,group    seconds from its begin; jobs without GPUs are left out
   --groups  group,nodes,gpus_per_node         the machines that each group begins with
 
+A cluster's own history: `drover snapshot --jobs` and `drover snapshot --groups` write such files of its pods and machines, and --jobs may be the folder of its decision records, state/.drover/decisions/CLUSTER.
+
 What is simulated: a machine serves the queue of the group whose label it carries. Relabelling takes no time, and running jobs stay to their end. A job of at most one machine's GPUs goes to the fullest machine of its group that has room; a larger one takes as many wholly idle machines as it needs. Nothing is preempted, nothing fails. Policies see labels, requests, queues and ages, but neither how long a job will run nor what comes.
 
 Examples:
   drover backtest --jobs jobs.csv --groups groups.csv
   drover backtest --jobs jobs.csv --groups groups.csv --policy static,demand --backfill
   drover backtest --jobs jobs.csv --groups groups.csv --format html > backtest.html
-  drover backtest --jobs jobs.csv --groups groups.csv --rule patience=300 --rule weights.home=2")]
+  drover backtest --jobs jobs.csv --groups groups.csv --rule patience=300 --rule weights.home=2
+  drover backtest --jobs state/.drover/decisions/prod")]
 pub(super) struct BacktestArgs {
-    /// The jobs: a CSV file with submit_s,duration_s,gpus,group
+    /// The jobs: a CSV file with submit_s,duration_s,gpus,group, or the folder of a cluster's decision records
     #[arg(long, value_name = "FILE")]
     jobs: PathBuf,
 
-    /// The groups and their machines: a CSV file with group,nodes,gpus_per_node
+    /// The groups and their machines: a CSV file with group,nodes,gpus_per_node; records tell them themselves
     #[arg(long, value_name = "FILE")]
-    groups: PathBuf,
+    groups: Option<PathBuf>,
 
     /// Which policies; comma separated, or given several times [default: all]
     #[arg(long = "policy", value_name = "POLICY", value_enum, value_delimiter = ',')]
@@ -59,13 +64,14 @@ pub(super) struct BacktestArgs {
     #[arg(long, value_name = "FRACTION", default_value_t = 0.25, value_parser = fraction)]
     min_share: f64,
 
-    /// When the replay ends, in seconds from the begin of the trace: four weeks
-    #[arg(long, value_name = "SECONDS", default_value_t = 2_419_200, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
-    horizon: u32,
+    /// When the replay ends, in seconds from the begin of the trace [default: four weeks, 2419200; of records, the last]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    horizon: Option<u32>,
 
-    /// Before which nothing is counted, since a trace begins with an empty cluster: two days
-    #[arg(long, value_name = "SECONDS", default_value_t = 172_800)]
-    warmup: u32,
+    /// Before which nothing is counted, since a trace begins with an empty cluster [default: two days, 172800; of records,
+    /// the first]
+    #[arg(long, value_name = "SECONDS")]
+    warmup: Option<u32>,
 
     /// Every waiting job that fits may start, and not only the oldest of its group
     #[arg(long)]
@@ -124,20 +130,21 @@ fn fraction(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &BacktestArgs, ui: Ui) -> Result<Outcome, Failure> {
-    if args.warmup >= args.horizon {
-        let text = format!("nothing would be counted: the warm-up of {} s lasts until the horizon", args.warmup);
-        return Err(Failure::new(text).hint("give a smaller --warmup, or a later --horizon"));
-    }
+    let read = read(&args.jobs, args.groups.as_deref(), ui)?;
     let settings = Settings {
         tick: args.tick,
         phases: args.phases,
         min_share: args.min_share,
-        horizon: args.horizon,
-        warmup: args.warmup,
+        horizon: args.horizon.unwrap_or(read.until),
+        warmup: args.warmup.unwrap_or(read.from),
         backfill: args.backfill,
         rules: rules(&args.rules)?,
     };
-    let trace = read(&args.jobs, &args.groups)?;
+    if settings.warmup >= settings.horizon {
+        let text = format!("nothing would be counted: the warm-up of {} s lasts until the horizon", settings.warmup);
+        return Err(Failure::new(text).hint("give a smaller --warmup, or a later --horizon"));
+    }
+    let trace = read.trace;
     let policies: Vec<Contender> = match args.policies.as_slice() {
         [] => Contender::ALL.to_vec(),
         some => some.iter().copied().map(Contender::from).collect(),
@@ -155,10 +162,41 @@ pub(super) fn run(args: &BacktestArgs, ui: Ui) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-fn read(jobs: &Path, groups: &Path) -> Result<Trace, Failure> {
+/// Reads a trace from files, or from the records of a cluster.
+fn read(jobs: &Path, groups: Option<&Path>, ui: Ui) -> Result<History, Failure> {
+    if jobs.is_dir() {
+        return read_records(jobs, groups, ui);
+    }
+    let groups = groups.ok_or_else(|| {
+        Failure::new("--groups is missing: which machines each group begins with")
+            .hint("a CSV file with group,nodes,gpus_per_node; `drover snapshot --groups` writes that of a cluster")
+    })?;
     let name = |path: &Path| path.display().to_string();
     let (job_file, group_file) = (files::read_regular(jobs)?, files::read_regular(groups)?);
-    Trace::read((&name(jobs), &job_file), (&name(groups), &group_file))
+    let trace = Trace::read((&name(jobs), &job_file), (&name(groups), &group_file))?;
+    let Settings { warmup, horizon, .. } = Settings::default();
+    Ok(History { trace, from: warmup, until: horizon, notes: Vec::new() })
+}
+
+/// Reads the decision records of a cluster. One that cannot be read is told, and the others count.
+fn read_records(folder: &Path, groups: Option<&Path>, ui: Ui) -> Result<History, Failure> {
+    if let Some(groups) = groups {
+        return Err(Failure::new(format!("{} holds records, which tell the groups themselves", folder.display()))
+            .hint(format!("leave --groups {} out", groups.display())));
+    }
+    let mut inputs = Vec::new();
+    for path in files::list_folder(folder)?.iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
+        let bytes = files::read_regular(path)?;
+        match Record::parse(&bytes).and_then(|record| record.check().map(|()| record)) {
+            Ok(record) => inputs.push(record.input),
+            // What a person ordered has no input.
+            Err(RecordError::Version(version)) if version == MOVE_VERSION => {}
+            Err(error) => ui.note(&format!("note: {} is passed over: {error}", path.display())),
+        }
+    }
+    let history = recorded(inputs).map_err(|failure| failure.within(folder.display().to_string()))?;
+    history.notes.iter().for_each(|note| ui.note(&format!("note: {note}")));
+    Ok(history)
 }
 
 /// The rules of production, but for what was asked to be changed.

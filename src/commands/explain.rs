@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
+use crate::engine::audit::node_history;
 use crate::engine::{self, pass::selected};
 use crate::error::Failure;
 use crate::model::NodeName;
@@ -12,10 +13,10 @@ use crate::plan::Source;
 use crate::report::{Explanation, explain, explain_binds, explain_text};
 use crate::ui::Ui;
 
-/// Explain why a node has each of its labels
+/// Explain why a node has each of its labels, and where it has been
 ///
 /// For each label: what the state asks for and in which line and commit, what is live, who set it, and whether drover
-/// would change it.
+/// would change it. Then its history: who moved it from which group to which, when, and why.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// The node
@@ -53,8 +54,9 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
             let seen = look.as_ref().map(|observed| &observed.nodes).map_err(ToString::to_string);
             let place = (name, cluster);
             let binds = look.as_ref().ok().and_then(|observed| observed.kubelet.as_ref()?.seen.as_ref().ok());
-            let explained = explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, seen, now);
-            found.push(Explanation { binds: explain_binds(cluster, binds), ..explained });
+            let told = explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, seen, now);
+            let history = node_history(&loaded, name, &args.node, now)?;
+            found.push(Explanation { binds: explain_binds(cluster, binds), history, ..told });
         }
     }
     if found.is_empty() {

@@ -65,6 +65,9 @@ pub(super) async fn run(args: &RebalanceArgs, ui: Ui, now: Timestamp) -> Result<
                 return Err(Failure::new("nothing is decided by a state that does not validate")
                     .hint("mend the problems above"));
             }
+            if loaded.committed().is_some_and(|(git, _)| git.is_shallow()) && !args.push {
+                is_shallow(args.commit, ui)?;
+            }
             look_and_decide(args, &loaded, now).await?
         }
     };
@@ -78,6 +81,18 @@ pub(super) async fn run(args: &RebalanceArgs, ui: Ui, now: Timestamp) -> Result<
         () if of(|cluster| cluster.dropped.is_some()) => Outcome::Refused,
         () => Outcome::Done,
     })
+}
+
+/// Where only the newest part of the history is here, earlier moves and what people took back may not be.
+fn is_shallow(commits: bool, ui: Ui) -> Result<(), Failure> {
+    let what = "only the newest part of the history is here, so that budgets, cooldowns and vetoes may be missed";
+    match commits {
+        true => Err(Failure::new(what).hint("fetch the rest with `git fetch --unshallow`, or decide with --push")),
+        false => {
+            ui.note(&format!("note: {what}; `git fetch --unshallow` brings the rest"));
+            Ok(())
+        }
+    }
 }
 
 async fn look_and_decide(args: &RebalanceArgs, loaded: &Loaded, now: Timestamp) -> Result<RebalanceReport, Failure> {

@@ -378,7 +378,7 @@ impl Work<'_> {
                 if is_new {
                     steps.push(format!("committed {} to the branch {branch}", config.path));
                 }
-                let at = proposal.map_or_else(|| format!("the branch {branch}"), |proposal| proposal);
+                let at = proposal.unwrap_or_else(|| format!("the branch {branch}"));
                 Edited::Over(KubeletEnd::Waits, format!("merge {at}"))
             }
             BindsWritten::Dropped(why) => Edited::Over(KubeletEnd::Stale, why),

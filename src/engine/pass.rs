@@ -13,6 +13,7 @@ use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
 use crate::adapters::objects::PodObject;
 use crate::error::Failure;
+use crate::model::work::PodLife;
 use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod, PodWork};
 use crate::plan::{self, ClusterPlan, PLAN_VERSION, Plan, Refusal};
 
@@ -65,6 +66,14 @@ impl Live {
         match self {
             Self::Dump(dump) => Ok(dump.work.clone()),
             Self::Kube(cluster) => Ok(cluster.living_pods().await?.into_iter().filter_map(PodObject::work).collect()),
+        }
+    }
+
+    /// All pods, also those that have ended.
+    pub async fn lives(&self) -> Result<Vec<PodLife>, Failure> {
+        match self {
+            Self::Dump(dump) => Ok(dump.lives.clone()),
+            Self::Kube(cluster) => Ok(cluster.pods().await?.into_iter().map(PodObject::life).collect()),
         }
     }
 

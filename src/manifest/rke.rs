@@ -160,8 +160,11 @@ enum Part {
     Scalar(Range<usize>),
     Alias,
     List { range: Range<usize>, flows: bool, items: Vec<Part> },
-    Map { range: Range<usize>, flows: bool, entries: Vec<(Option<(String, Range<usize>)>, Part)> },
+    Map { range: Range<usize>, flows: bool, entries: Vec<(Option<Key>, Part)> },
 }
+
+/// A key that is text, and its place.
+type Key = (String, Range<usize>);
 
 impl Part {
     fn range(&self) -> Range<usize> {

@@ -1,5 +1,6 @@
 //! `kind: Cluster`: how a cluster is reached, and what drover does there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -11,7 +12,7 @@ use super::number::{ByteSize, Count, Fraction};
 use super::path::{Bind, DirectoryMode, HostPath, Owner, StoragePath};
 use super::text::RancherId;
 use super::time::{Deadline, Interval, Schedule, ZoneName};
-use super::{ApiVersion, ClusterName, LabelKey, kind};
+use super::{ApiVersion, ClusterName, LabelKey, LabelValue, kind};
 
 kind!(ClusterKind, "Cluster");
 
@@ -283,6 +284,10 @@ pub struct Rebalance {
     /// The namespaces whose pods count; all, where none is named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// Labels that a machine must carry, by its document, so that it may be moved; where none are named, `shareable` is
+    /// enough. A selector such as {train: "true"} keeps machines for other work where they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub eligible: BTreeMap<LabelKey, LabelValue>,
     /// Extended resources that count beside cpu, memory and nvidia.com/gpu.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<LabelKey>,

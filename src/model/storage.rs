@@ -234,7 +234,11 @@ pub enum KubeletView {
 impl StorageWanted {
     /// What it comes to, in one line.
     pub fn summary(&self) -> String {
-        let on = if self.local { "on any disk".to_owned() } else { format!("on {}", self.file_systems.join(", ")) };
+        let on = match self.local {
+            true => "on any disk".to_owned(),
+            false if self.file_systems == DISTRIBUTED => "on a distributed file system".to_owned(),
+            false => format!("on {}", self.file_systems.join(", ")),
+        };
         let link = self.link.as_ref().map(|link| format!(" → {link}")).unwrap_or_default();
         match self.directories.len() {
             0 => format!("{}{link} {on}", self.root),

@@ -31,6 +31,28 @@ pub struct PodWork {
     pub says: Option<String>,
 }
 
+/// A pod from its submission to its end, also where it has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodLife {
+    /// The pod.
+    pub pod: PodWork,
+    /// When it was submitted.
+    pub submitted: Timestamp,
+    /// When it began; none while it waits.
+    pub started: Option<Timestamp>,
+    /// Whether it has ended.
+    pub is_over: bool,
+    /// When it ended, where it says so.
+    pub ended: Option<Timestamp>,
+}
+
+impl PodLife {
+    /// The GPUs that it requests.
+    pub fn gpus(&self) -> u64 {
+        self.pod.requests.get("nvidia.com/gpu").copied().unwrap_or(0)
+    }
+}
+
 /// What keeps pods off a node that do not tolerate it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Taint {

@@ -122,6 +122,8 @@ pub enum Why {
     MovedNow,
     /// Its document does not let it be moved.
     NotShareable,
+    /// It does not carry the labels that machines must carry here to be moved.
+    NotEligible,
     /// It is held, vetoed, cordoned, not ready, or moving.
     Barred,
     /// It came from the group too short a time ago.
@@ -138,12 +140,13 @@ pub enum Why {
 
 impl Why {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OtherKind,
         Self::Unfit,
         Self::NoRoom,
         Self::MovedNow,
         Self::NotShareable,
+        Self::NotEligible,
         Self::Barred,
         Self::CoolingDown,
         Self::NotIdle,
@@ -160,6 +163,7 @@ impl Why {
             Self::NoRoom => "have no room now",
             Self::MovedNow => "move in this decision",
             Self::NotShareable => "are not shareable",
+            Self::NotEligible => "do not carry the labels that `eligible` asks for",
             Self::Barred => "are held, vetoed, cordoned or not ready",
             Self::CoolingDown => "came from this group too recently",
             Self::NotIdle => "are not idle",

@@ -111,6 +111,9 @@ pub struct Node {
     /// Whether the rebalancer may move it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shareable: bool,
+    /// It does not carry the labels that machines must carry here to be moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ineligible: bool,
     /// What keeps the rebalancer away from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barred: Option<Barred>,

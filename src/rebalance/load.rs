@@ -217,19 +217,31 @@ impl<'s> Groups<'s> {
         }
     }
 
-    /// The group that a pod asks for: the only value of the group label that its selection allows.
+    /// The group that a pod asks for.
     fn of_pod(&self, pod: &PodWork) -> Option<u32> {
-        let is_one = |requirement: &&Requirement| {
-            requirement.key == self.key && requirement.operator == Operator::In && requirement.values.len() == 1
-        };
-        let of_term = |term: &Term| term.labels.iter().find(is_one).map(|requirement| requirement.values[0].clone());
-        let by_label = pod.selection.labels.get(self.key).cloned();
-        let by_terms = || {
-            let mut orgs = pod.selection.terms.iter().flatten().map(of_term).collect::<BTreeSet<_>>().into_iter();
-            orgs.next().flatten().filter(|_| orgs.next().is_none())
-        };
-        self.by_org.get(by_label.or_else(by_terms)?.as_str()).copied()
+        self.by_org.get(org_of(pod, self.key)?.as_str()).copied()
     }
+}
+
+/// Tells of a pod which group it asks for.
+pub fn owner<'d>(desired: &'d Desired) -> impl Fn(&PodWork) -> Option<&'d GroupName> {
+    let key = desired.vocabulary.group().as_str();
+    let by_org: HashMap<&str, &GroupName> =
+        desired.groups.iter().map(|(name, group)| (group.org.as_str(), name)).collect();
+    move |pod| by_org.get(org_of(pod, key)?.as_str()).copied()
+}
+
+/// The only value of the group label that a pod's selection allows.
+fn org_of(pod: &PodWork, key: &str) -> Option<String> {
+    let is_one = |requirement: &&Requirement| {
+        requirement.key == key && requirement.operator == Operator::In && requirement.values.len() == 1
+    };
+    let of_term = |term: &Term| term.labels.iter().find(is_one).map(|requirement| requirement.values[0].clone());
+    let by_terms = || {
+        let mut orgs = pod.selection.terms.iter().flatten().map(of_term).collect::<BTreeSet<_>>().into_iter();
+        orgs.next().flatten().filter(|_| orgs.next().is_none())
+    };
+    pod.selection.labels.get(key).cloned().or_else(by_terms)
 }
 
 /// The labels that some pod selects by, but for the group's.
@@ -249,6 +261,8 @@ fn machines(
     selected: &BTreeSet<String>,
 ) -> (Vec<Class>, Vec<Node>) {
     let (mut classes, mut nodes) = (Table::default(), Vec::new());
+    let asked = scene.cluster.spec.rebalance.as_ref();
+    let eligible = asked.map(|asked| &asked.eligible).into_iter().flatten().collect::<Vec<_>>();
     for (name, document) in &scene.cluster.nodes {
         // Without its machine a document offers nothing, and nothing can be moved.
         let Some(live) = scene.live.nodes.get(name.as_str()) else { continue };
@@ -259,6 +273,9 @@ fn machines(
             group,
             home: home(scene.past, groups, name.as_str()).filter(|home| Some(*home) != group),
             shareable: document.document.spec.shareable,
+            ineligible: !eligible
+                .iter()
+                .all(|(key, value)| document.label(key.as_str()).is_some_and(|label| label.value == **value)),
             barred: barred(scene, groups, live, name.as_str(), group),
             last: last_move(scene.past, groups, name.as_str()),
         });
@@ -269,10 +286,17 @@ fn machines(
 fn class_of(live: &ObservedNode, resources: &[Arc<str>], selected: &BTreeSet<String>) -> Class {
     let labels = live.labels.iter().filter(|(key, _)| selected.contains(*key));
     Class {
-        capacity: resources.iter().map(|resource| live.offers.get(&**resource).copied().unwrap_or(0)).collect(),
+        capacity: amounts(resources, &live.offers),
         labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
         taints: taints_of(live).iter().map(|taint| taint.to_string().into()).collect(),
     }
+}
+
+/// Amounts in the order of the resources. People can ask for anything: beyond what any machine has it is all the same, and
+/// sums must fit.
+fn amounts(resources: &[Arc<str>], of: &BTreeMap<String, u64>) -> Vec<u64> {
+    const MOST: u64 = 1 << 46;
+    resources.iter().map(|resource| of.get(&**resource).copied().unwrap_or(0).min(MOST)).collect()
 }
 
 /// The taints of a node. A cordoned one has one more, also where a dump does not show it.
@@ -348,7 +372,7 @@ impl<'s> Shapes<'s> {
     fn index(&mut self, pod: &PodWork) -> u32 {
         let tolerated = self.taints.iter().filter(|taint| pod.tolerations.iter().any(|own| own.covers(taint)));
         self.list.index(Shape {
-            requests: self.resources.iter().map(|name| pod.requests.get(&**name).copied().unwrap_or(0)).collect(),
+            requests: amounts(self.resources, &pod.requests),
             selection: without(&pod.selection, self.group),
             tolerates: tolerated.map(|taint| taint.to_string().into()).collect(),
         })

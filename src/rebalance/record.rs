@@ -71,15 +71,21 @@ impl Record {
         serde_json::from_slice(bytes).map_err(|error| RecordError::Form(error.to_string()))
     }
 
+    /// Whether its input fits together, so that it can be read at all.
+    ///
+    /// # Errors
+    /// Where it refers to what it does not have.
+    pub fn check(&self) -> Result<(), RecordError> {
+        incoherence(&self.input).map_or(Ok(()), |why| Err(RecordError::Incoherent(why)))
+    }
+
     /// Decides again, from the input alone.
     ///
     /// # Errors
     /// Where that does not give the recorded decision.
     pub fn replay(&self) -> Result<(), RecordError> {
+        self.check()?;
         let (input, recorded) = (&self.input, &self.decision);
-        if let Some(why) = incoherence(input) {
-            return Err(RecordError::Incoherent(why));
-        }
         let again = decide(input);
         if again == *recorded {
             return Ok(());

@@ -206,7 +206,7 @@ impl<'i> World<'i> {
         let mut foreign = vec![0; self.width];
         for load in self.loads[node as usize].iter().filter(|load| load.group.is_some_and(|owner| owner != group)) {
             for (sum, request) in foreign.iter_mut().zip(self.requests(load.shape)) {
-                *sum += request * u64::from(load.pods);
+                *sum = u64::saturating_add(*sum, request.saturating_mul(load.pods.into()));
             }
         }
         let whole = self.whole(node);
@@ -229,7 +229,7 @@ impl<'i> World<'i> {
         let requests = &self.input.shapes[load.shape as usize].requests;
         let start = node as usize * self.width;
         for (free, request) in self.free[start..start + self.width].iter_mut().zip(requests) {
-            *free = free.saturating_sub(request * u64::from(load.pods));
+            *free = free.saturating_sub(request.saturating_mul(load.pods.into()));
         }
         self.loads[node as usize].push(load);
     }

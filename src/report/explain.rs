@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::audit::by;
 use super::status::{StorageStatus, storage_status};
-use super::style::{STYLES, clean, paint};
+use super::style::{STYLES, clean, count, paint};
+use crate::engine::audit::NodeHistory;
 use crate::model::kubelet::{BindParts, deciding};
 use crate::model::node::Hold;
 use crate::model::observed::{FIELD_MANAGER, SetBy};
@@ -16,7 +18,10 @@ use crate::model::vocabulary::is_reserved;
 use crate::model::{ClusterName, DesiredCluster, Mode, ObservedCluster, ObservedKubelet, Vocabulary};
 use crate::plan::{Source, StateRevision};
 
-/// Why a node has each of its labels.
+/// How many steps of a machine are told as text; JSON has them all.
+const STEPS: usize = 20;
+
+/// Why a node has each of its labels, and where it has been.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(title = "drover explanation")]
@@ -51,6 +56,8 @@ pub struct Explanation {
     /// What its kubelet sees of the machine, where that is configured by binds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<BindExplanation>,
+    /// In which groups it was, and who moved it why.
+    pub history: NodeHistory,
 }
 
 /// Why a kubelet has a bind.
@@ -165,6 +172,7 @@ pub fn explain(
         hold,
         labels: labels.collect(),
         binds: Vec::new(),
+        history: NodeHistory::default(),
     }
 }
 
@@ -255,6 +263,33 @@ pub fn explain_text(explanation: &Explanation) -> String {
         };
         let cells = format!("{:<keys$}  {:<values$}", clean(&label.key), value(label));
         let _ = writeln!(text, "  {}  {}", paint(style, cells), why(label));
+    }
+    text + &history(&explanation.history)
+}
+
+/// Where the machine has been, the newest last.
+fn history(history: &NodeHistory) -> String {
+    let mut text = String::new();
+    let earlier = history.steps.len().saturating_sub(STEPS);
+    if !history.steps.is_empty() {
+        let _ = writeln!(text, "  history");
+    }
+    if earlier > 0 {
+        let _ = writeln!(text, "    {}", paint(STYLES.dim, format!("{} before these", count(earlier, "step"))));
+    }
+    for step in &history.steps[earlier..] {
+        let when = step.time.strftime("%Y-%m-%d %H:%M UTC");
+        let reason = step.reason.as_ref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
+        let _ = writeln!(text, "    {when}  {} → {}  {}{reason}", clean(&step.from), clean(&step.to), by(step));
+    }
+    if history.shallow {
+        let _ =
+            writeln!(text, "    only the newest part of the history is here; `git fetch --unshallow` brings the rest");
+    }
+    if let Some(until) = &history.vetoed_until {
+        let by = history.vetoed_by.as_deref().map(clean).unwrap_or_default();
+        let until = until.strftime("%Y-%m-%d %H:%M UTC");
+        let _ = writeln!(text, "  veto      until {until}: {by} took it back, and the rebalancer leaves it alone");
     }
     text
 }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_mounts_take_no_time() {
+    fn ten_thousand_mounts_are_read() {
         let mut text = b"1 0 8:1 / / rw - ext4 disk rw\n".to_vec();
         for id in 2..10_002_u32 {
             let line =
@@ -241,9 +241,7 @@ mod tests {
             text.extend_from_slice(line.as_bytes());
         }
         text.extend_from_slice(b"20000 1 0:9 / /data rw - nfs4 a:/ rw\n");
-        let begun = std::time::Instant::now();
         assert_eq!(entries(&text).count(), 10_002);
         assert_eq!(covering(entries(&text), b"/data/k8s").unwrap().source, &b"a:/"[..]);
-        assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
     }
 }

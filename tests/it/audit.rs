@@ -141,6 +141,36 @@ fn verified(state: &State, code: i32, parts: &[&str]) {
 }
 
 #[test]
+fn a_machine_tells_where_it_has_been() {
+    let state = fleet();
+    rebalanced(&state, "n2", "lab");
+    by_hand(&state, "n2", "lab", "ads");
+    moved(&state, "n2", "web");
+    let ran = state.drover(&["explain", "n2"]).expect(0);
+    let begin = ran.out.find("  history\n").unwrap_or_else(|| panic!("no history in {}", ran.out));
+    let told: Vec<&str> = ran.out[begin..].lines().skip(1).collect();
+    let expected = [
+        "(absent) → ads  by Ann <ann@example.org> (commit ",
+        "ads → lab  by the rebalancer (commit ",
+        "lab → ads  by Ann <ann@example.org> (commit ",
+        "ads → web  by Ann <ann@example.org> (commit ",
+    ];
+    assert_eq!(told.len(), expected.len() + 1, "{told:#?}");
+    for (line, expected) in told.iter().zip(expected) {
+        assert!(line.contains(expected), "{line:?} does not hold {expected:?}");
+    }
+    assert!(told[1].ends_with("): jobs/a waits") && told[3].ends_with("): she asked"), "{told:#?}");
+    assert!(told[4].starts_with("  veto      until ") && told[4].contains(": Ann took it back"), "{told:#?}");
+    let json = state.drover(&["explain", "n2", "--format", "json"]).expect(0).json();
+    let steps = json[0]["history"]["steps"].as_array().expect("steps");
+    assert_eq!((steps.len(), &steps[1]["decidedBy"]), (4, &Value::from("rebalancer")));
+    // A folder without history has none to tell.
+    fs::remove_dir_all(state.path(".git")).expect("a repository");
+    let ran = state.drover(&["explain", "n2"]).expect(0);
+    assert!(!ran.out.contains("history"), "{}", ran.out);
+}
+
+#[test]
 fn decisions_are_listed_with_what_became_of_them() {
     let state = fleet();
     assert!(audit(&state, &["--verify"]).expect(0).out.contains("No decisions"));

@@ -13,6 +13,7 @@ mod outage;
 mod rebalancing;
 mod remote;
 mod replicas;
+mod scheduling;
 mod settings;
 mod storage;
 mod support;

@@ -57,13 +57,15 @@ fn node(groups: u32) -> impl Strategy<Value = Node> {
         0..3_u32,
         prop::option::weighted(0.9, 0..groups),
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.1),
         prop::option::weighted(0.2, bars),
         last,
     )
-        .prop_map(|(class, group, shareable, bar, last)| Node {
+        .prop_map(|(class, group, shareable, ineligible, bar, last)| Node {
             class,
             group,
             shareable,
+            ineligible,
             barred: bar.map(|by| Barred { by, until: None }),
             last: last.map(|(from, ago)| LastMove { from, at: NOW - ago }),
             ..Node::default()
@@ -150,7 +152,7 @@ proptest! {
             let (number, node) = (0_u32..).zip(&input.nodes).find(|(_, node)| node.name == made.node).expect("a machine");
             let group = |name: &str| input.groups.iter().position(|group| *group.name == *name).expect("a group") as u32;
             prop_assert!(moved.insert(&*made.node), "it moves once");
-            prop_assert!(node.shareable && node.barred.is_none(), "{:?}", node);
+            prop_assert!(node.shareable && !node.ineligible && node.barred.is_none(), "{:?}", node);
             prop_assert_eq!(node.group, Some(group(&made.from)));
             let back = node.last.is_some_and(|last| last.from == group(&made.to) && NOW - last.at < input.rules.cooldown);
             prop_assert!(!back, "it would go back too soon: {:?}", node);

@@ -22,6 +22,7 @@ fn help_is_good_enough_to_need_no_manual() {
         "run",
         "status",
         "explain",
+        "agent",
         "audit",
         "bootstrap",
         "import",

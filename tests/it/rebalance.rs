@@ -2,4 +2,7 @@
 
 mod commits;
 mod decisions;
+mod histories;
+mod killed;
+mod pushed;
 mod support;

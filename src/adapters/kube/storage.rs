@@ -57,13 +57,13 @@ impl KubeCluster {
             let error = match self.send_storage(node, change.to.as_ref(), generation, stop).await {
                 Ok(()) => return Ok(Patched { asked: 1, ..Patched::default() }),
                 Err(error @ CallError::Refused { code: 404 | 409 | 422, .. }) => error,
-                Err(error) => return Err(self.storage_error(&error)),
+                Err(error) => return Err(self.storage_error(change, &error)),
             };
             // It is not what was expected: see what it is.
             let found = match self.storage(node, stop).await {
                 Ok(found) => Some(found),
                 Err(CallError::Refused { code: 404, .. }) => None,
-                Err(error) => return Err(self.storage_error(&error)),
+                Err(error) => return Err(self.storage_error(change, &error)),
             };
             let asked = found.as_ref().and_then(|found| found.wanted.as_ref());
             if asked == change.to.as_ref() {
@@ -74,7 +74,7 @@ impl KubeCluster {
             }
             let now = found.map(|found| found.generation);
             if now == generation {
-                return Err(self.storage_error(&error)); // it was not the precondition
+                return Err(self.storage_error(change, &error)); // it was not the precondition
             }
             generation = now;
         }
@@ -119,9 +119,14 @@ impl KubeCluster {
         Ok(object.observed())
     }
 
-    fn storage_error(&self, error: &CallError) -> PatchError {
+    fn storage_error(&self, change: &StorageChange, error: &CallError) -> PatchError {
+        let verb = match (&change.to, change.generation) {
+            (None, _) => "delete",
+            (Some(_), None) => "create",
+            (Some(_), Some(_)) => "patch",
+        };
         let fatal = error.is_lost() || error.is_denied() || *error == CallError::Fenced;
-        PatchError { failure: self.explain("patch", PLURAL, error), fatal }
+        PatchError { failure: self.explain(verb, PLURAL, error), fatal }
     }
 }
 

@@ -60,3 +60,16 @@ fn ended_and_unbound_pods_do_not_count() {
     );
     assert!(pod(r#"{"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}}"#).is_none());
 }
+
+#[test]
+fn a_pod_that_is_deleted_waits_no_longer() {
+    let pod = |node: &str| {
+        let text = format!(
+            r#"{{"metadata": {{"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}}, "spec": {{"nodeName": "{node}"}},
+                "status": {{"phase": "Pending"}}}}"#
+        );
+        serde_json::from_str::<PodObject>(&text).expect("a pod").compact().work()
+    };
+    assert!(pod("").is_none(), "a finalizer may keep it for hours, and the scheduler passes it over");
+    assert!(pod("n").is_some(), "it holds its machine until it is gone");
+}

@@ -8,9 +8,20 @@ join_done() {
   return 1
 }
 
+# Keeps the standard streams alone open: what a join leaves running must not hold the output of this script, or a session
+# that waits for its end.
+standard_streams() {
+  local fd
+  for fd in /proc/"$BASHPID"/fd/*; do
+    fd=${fd##*/}
+    if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+  done
+}
+
 # What comes in, without the token.
 masked() {
   local line
+  standard_streams
   while IFS= read -r line || [ -n "$line" ]; do
     if [ -n "$TOKEN" ]; then line=${line//"$TOKEN"/***}; fi
     printf '%s\n' "$line"
@@ -39,10 +50,13 @@ join_make() {
         ;;
     esac
   fi
-  # Nothing that a shell would obey is in the token, so that it may stand anywhere in the command. The command comes
-  # through a pipe: its arguments would show the token to everyone on the machine.
+  # Nothing that a shell would obey is in the token, so that it may stand anywhere in the command. The command comes in the
+  # environment, which root alone can read: its arguments would show the token to everyone on the machine.
   command=${command//'{token}'/$TOKEN}
-  bash <(printf '%s\n' "$command") > >(masked) 2>&1 || fail "the join command failed" "see $LOG for what it said"
+  (
+    standard_streams
+    DROVER_JOIN=$command exec bash -c 'command=$DROVER_JOIN; unset DROVER_JOIN; eval "$command"'
+  ) > >(masked) 2>&1 || fail "the join command failed" "see $LOG for what it said"
   TOKEN=''
   say "        the command succeeded; waiting up to $patience s for the kubelet"
   while [ "$patience" -gt 0 ] && ! join_done; do

@@ -172,6 +172,11 @@ pub struct NodeHistory {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub vetoed_until: Option<Timestamp>,
+    /// Who took it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vetoed_by: Option<String>,
+    /// Whether only the newest part of history is here.
+    pub shallow: bool,
 }
 
 /// Reads the history of a state.
@@ -242,17 +247,27 @@ impl AuditReport {
     }
 }
 
-/// The history of one machine, as far as it is known.
-pub fn node_history(loaded: &Loaded, cluster: &ClusterName, node: &NodeName, now: Timestamp) -> NodeHistory {
-    let (Ok(chronicle), Some((git, _))) = (chronicle(loaded), loaded.committed()) else {
-        return NodeHistory::default();
+/// The history of one machine; empty where the state has none.
+///
+/// # Errors
+/// Where the history cannot be read.
+pub fn node_history(
+    loaded: &Loaded,
+    cluster: &ClusterName,
+    node: &str,
+    now: Timestamp,
+) -> Result<NodeHistory, Failure> {
+    let (Some((git, at)), Ok(name)) = (loaded.committed(), node.parse::<NodeName>()) else {
+        return Ok(NodeHistory::default());
     };
+    let chronicle = Chronicle::read(git, at.commit, &at.folder)?;
     let book = Book::new(git, &chronicle);
-    let machine = (cluster.clone(), node.clone());
-    let steps = book.steps.get(&machine).map(Vec::as_slice).unwrap_or_default();
-    let steps = steps.iter().map(|step| book.made(step, node.as_str(), cluster.as_str())).collect();
+    let steps = book.steps.get(&(cluster.clone(), name)).map(Vec::as_slice).unwrap_or_default();
+    let steps = steps.iter().map(|step| book.made(step, node, cluster.as_str())).collect();
     let vetoes = vetoes(git, &chronicle, cluster, veto_of(&loaded.desired, cluster.as_str()), now);
-    NodeHistory { steps, vetoed_until: vetoes.get(node.as_str()).map(|veto| veto.until) }
+    let veto = vetoes.get(node).map(|veto| (veto.until, veto.by.clone()));
+    let (vetoed_until, vetoed_by) = veto.unzip();
+    Ok(NodeHistory { steps, vetoed_until, vetoed_by, shallow: chronicle.is_shallow })
 }
 
 fn is_asked_for(options: &AuditOptions, entry: &Entry, trailers: &Trailers) -> bool {

@@ -103,6 +103,9 @@ fn movable(world: &World<'_>, node: u32, to: u32) -> Result<(), Why> {
     if !known.shareable {
         return Err(Why::NotShareable);
     }
+    if known.ineligible {
+        return Err(Why::NotEligible);
+    }
     if let Some(barred) = &known.barred
         && barred.until.is_none_or(|until| until > input.time)
     {

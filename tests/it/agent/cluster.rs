@@ -16,8 +16,12 @@ const OBJECTS: &str = "/apis/drover.dev/v1/nodestorages";
 pub(super) fn ask(plane: &ControlPlane, node: &str, spec: &Value) -> Value {
     let object =
         json!({"apiVersion": "drover.dev/v1", "kind": "NodeStorage", "metadata": {"name": node}, "spec": spec});
-    let path = format!("{OBJECTS}/{node}?fieldManager=drover&force=true");
-    let reply = plane.request(Role::Drover, "PATCH", &path, Some(("application/apply-patch+yaml", &object)));
+    let mut reply = plane.request(Role::Drover, "POST", OBJECTS, Some((JSON, &object)));
+    if reply.status == 409 {
+        let change = json!([{"op": "add", "path": "/spec", "value": spec}]);
+        let body = Some(("application/json-patch+json", &change));
+        reply = plane.request(Role::Drover, "PATCH", &format!("{OBJECTS}/{node}"), body);
+    }
     reply.accepted("ask").json()["metadata"]["generation"].clone()
 }
 

@@ -23,14 +23,19 @@ fn state_of(plane: &ControlPlane, machine: &Machine) -> State {
         },
         "bootstrap": {
             "mount": {"source": machine.text("client.vol"), "type": "glusterfs", "mountPoint": machine.text("mnt")},
-            "join": {"command": format!("echo {{node}} >{}", machine.text("joined"))},
+            // The kubelet that it starts is one by name; the hollow one that joins runs beside the machine.
+            "join": {"command": format!(
+                "echo {{node}} >{0}/joined; cp /bin/sleep {0}/kubelet; {0}/kubelet infinity >{0}/log 2>&1 &",
+                machine.folder().display()
+            )},
         },
     });
     let cluster = json!({
         "apiVersion": "drover.dev/v1", "kind": "Cluster", "metadata": {"name": "prod"}, "spec": spec,
     });
     state.write("state/clusters/prod.yaml", cluster.to_string());
-    state.group("ads").node("prod", NODE, "{group: ads, devices: {cpu: true}, workloads: [train]}");
+    state.group("ads");
+    state.node("prod", NODE, "{group: ads, devices: {cpu: true}, workloads: [train]}");
     state.commit("a new machine");
     state
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::{Fleet, SHORT};
+use crate::support::state::State;
 
 fn fleet() -> Fleet {
     let mut fleet = Fleet::new("{maxMoves: 1, dailyMoves: 1}");
@@ -74,4 +75,29 @@ fn an_observed_cluster_is_not_written_to() {
     fleet.waiting("train", "web", "", SHORT).commit();
     let ran = fleet.state.drover(&["rebalance", "--commit"]).expect(3);
     assert!(ran.out.contains("cluster prod is only observed"), "{ran:?}");
+}
+
+#[test]
+fn half_a_history_is_not_decided_by() {
+    let fleet = fleet();
+    fleet.state.drover(&["rebalance", "--commit"]).expect(0);
+    let shallow = State::new();
+    let origin = format!("file://{}", fleet.state.root().display());
+    shallow.git(&["clone", "--quiet", "--depth", "1", &origin, "."]);
+    let ran = shallow.drover(&["rebalance"]).expect(0);
+    assert!(ran.err.contains("budgets, cooldowns and vetoes may be missed"), "{ran:?}");
+    let ran = shallow.drover(&["rebalance", "--commit"]).expect(1);
+    assert!(ran.err.contains("only the newest part of the history") && ran.err.contains("--unshallow"), "{ran:?}");
+}
+
+#[test]
+fn absurd_requests_change_nothing_for_the_others() {
+    let mut fleet = fleet();
+    for number in 0..3 {
+        fleet.running(&format!("absurd-{number}"), "w1", "web", u64::MAX);
+    }
+    fleet.commit();
+    fleet.state.drover(&["rebalance", "--commit"]).expect(0);
+    assert!(fleet.state.git(&["log", "-1", "--format=%B"]).contains("Drover-Move: a1 ads -> web"));
+    fleet.state.drover(&["audit", "--verify"]).expect(0);
 }

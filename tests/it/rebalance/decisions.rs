@@ -65,6 +65,10 @@ fn the_bounds_hold() {
             fleet.edit(node, "shareable: true", "shareable: false");
         }
     });
+    refuses("only what is eligible moves", "not-eligible", &|fleet| {
+        fleet.state.edit("state/clusters/prod.yaml", "rebalance: {}", "rebalance: {eligible: {train: \"true\"}}");
+        fleet.edit("w1", "shareable: true", "shareable: true\n  workloads: [train]");
+    });
     refuses("a machine must be large enough", "no-room", &|fleet| {
         for node in ["a1", "a2", "a3"] {
             fleet.running(&format!("on-{node}"), node, "ads", 1);
@@ -87,6 +91,15 @@ fn machines_with_pods_move_only_where_the_guard_is_lifted() {
         fleet.moves().len()
     };
     assert_eq!((with("{}", false), with("{}", true), with("{idleOnly: true}", true)), (0, 1, 0));
+}
+
+#[test]
+fn labels_choose_which_machines_may_move() {
+    let mut fleet = Fleet::new("{eligible: {train: \"true\", rack: r1}}");
+    fleet.edit("a2", "shareable: true", "shareable: true\n  workloads: [train]\n  labels: {rack: r1}");
+    fleet.edit("a3", "shareable: true", "shareable: true\n  workloads: [train]\n  labels: {rack: r2}");
+    fleet.waiting("train", "web", "", SHORT).commit();
+    assert_eq!(fleet.moves(), ["a2 -> web"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Fleet {
         self
     }
 
-    fn pod(&mut self, name: &str, group: &str, selector: &str, gpus: u32, rest: &str) {
+    fn pod(&mut self, name: &str, group: &str, selector: &str, gpus: u64, rest: &str) {
         let created = created();
         let _ = write!(
             self.pods,
@@ -63,7 +63,7 @@ impl Fleet {
         );
     }
 
-    pub(super) fn running(&mut self, name: &str, node: &str, group: &str, gpus: u32) -> &mut Self {
+    pub(super) fn running(&mut self, name: &str, node: &str, group: &str, gpus: u64) -> &mut Self {
         self.pod(name, group, "", gpus, &format!("    nodeName: {node}\n  status: {{phase: Running}}\n"));
         self
     }

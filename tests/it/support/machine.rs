@@ -71,7 +71,7 @@ impl Machine {
     }
 
     /// The same path from outside, with the mounts that only the machine has.
-    pub(crate) fn from_outside(&self, name: &str) -> PathBuf {
+    pub(crate) fn seen_outside(&self, name: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.first)).join(self.path(name).strip_prefix("/").expect("absolute"))
     }
 
@@ -124,6 +124,12 @@ impl Machine {
         let process = child_of(running.id());
         let status = Command::new("kill").arg(format!("-{signal}")).arg(process.to_string()).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// The process that was started in the machine.
+    #[allow(dead_code, reason = "a benchmark measures it")]
+    pub(crate) fn process(running: &Running) -> u32 {
+        child_of(running.id())
     }
 
     /// A kubelet in a mount namespace of its own, as one that is no container has it; `private` or `slave`.

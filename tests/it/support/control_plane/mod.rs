@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 pub(crate) use access::Role;
 pub(crate) use audit::Write;
 pub(crate) use http::{Client, JSON, MERGE_PATCH, Reply};
+pub(crate) use kubelet::Kubelet;
 pub(crate) use objects::{NodeSpec, PodSpec};
 pub(crate) use process::eventually;
 use process::{Server, Slot};
