@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::{Followed, carries, label, tamper};
-use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec};
+use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec, Role};
 use crate::support::daemon::soon;
 
 #[test]
@@ -45,9 +45,10 @@ fn drift_is_healed_nodes_that_join_are_labelled_and_those_that_leave_are_absent(
     assert!(changes.is_some_and(|changes| changes >= 8.0), "{changes:?}");
 }
 
+/// DROVER_TAMPERS sets how often (default 40); the times are told.
 #[test]
 fn drift_is_healed_within_a_second() {
-    const TIMES: usize = 40;
+    let number = std::env::var("DROVER_TAMPERS").map_or(40, |count| count.parse().expect("a number"));
     let plane = ControlPlane::start_named("quick");
     let names: Vec<String> = (0..8).map(|number| format!("quick-{number}")).collect();
     plane.create_nodes(names.iter().map(NodeSpec::new));
@@ -56,20 +57,29 @@ fn drift_is_healed_within_a_second() {
         followed.state.node("prod", name, "{group: ads}");
     }
     followed.state.commit("eight");
-    let daemon = followed.run(&["--fight-times", "1000", "--poll", "1h"]);
+    let daemon = followed.run(&["--fight-times", "60000", "--poll", "1h"]);
     names.iter().for_each(|name| carries(&plane, name, "org", Some("ads")));
     daemon.is_ready();
+    let client = plane.client().expect("a client");
     let heal = |number: usize| {
         let name = &names[number % names.len()];
         tamper(&plane, name, "org", &json!("rec"));
-        let begun = Instant::now();
-        carries(&plane, name, "org", Some("ads"));
-        begun.elapsed()
+        let (begun, path) = (Instant::now(), format!("/api/v1/nodes/{name}"));
+        loop {
+            let node = client.send(&plane.token(Role::Admin), "GET", &path, None).expect("an answer").json();
+            match node["metadata"]["labels"]["org"] == "ads" {
+                true => return begun.elapsed(),
+                false => assert!(begun.elapsed() < Duration::from_secs(120), "{name} is never healed"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     };
-    let mut times: Vec<Duration> = (0..TIMES).map(heal).collect();
+    let mut times: Vec<Duration> = (0..number).map(heal).collect();
     times.sort();
-    // The slowest ones say more of the machine that runs all tests at once; `cargo bench --bench daemon` has p99.
-    assert!(times[TIMES / 2] < Duration::from_secs(1), "{times:?}");
+    let at = |percent: usize| times[(times.len() * percent).div_ceil(100) - 1];
+    eprintln!("{number} times: median {:?}, p99 {:?}, worst {:?}", at(50), at(99), at(100));
+    // The slowest ones say more of a machine that runs all tests at once; `cargo bench --bench daemon` judges p99.
+    assert!(at(50) < Duration::from_secs(1), "{times:?}");
 }
 
 #[test]
