@@ -225,7 +225,7 @@ fn changes() -> Vec<Change> {
             "weights.belowHome",
             vec![
                 ("1", |s| s.rules.weights.below_home = 1),
-                ("3", |s| s.rules.weights.below_home = 3),
+                ("2", |s| s.rules.weights.below_home = 2),
                 ("4", |s| s.rules.weights.below_home = 4),
             ],
         ),
@@ -241,7 +241,8 @@ fn changes() -> Vec<Change> {
             "weights.exchangeGain, %",
             vec![
                 ("0", |s| s.rules.weights.exchange_gain = 0),
-                ("15", |s| s.rules.weights.exchange_gain = 15),
+                ("20", |s| s.rules.weights.exchange_gain = 20),
+                ("30", |s| s.rules.weights.exchange_gain = 30),
                 ("60", |s| s.rules.weights.exchange_gain = 60),
                 ("no exchanges", |s| s.rules.weights.exchange_gain = 101),
             ],

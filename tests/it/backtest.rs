@@ -43,7 +43,7 @@ fn figures_of_a_small_trace_are_those_worked_out_by_hand() {
     let report = short(&["--format", "json"]).expect(0).json();
     assert_eq!(errors(&validator("backtest"), &report), [] as [String; 0]);
     // `cube` looks at what waits for more than 300 s, and so acts at 400. `demand` waits until the work that fills a
-    // machine has waited for 110 s, and so acts at 200.
+    // machine has waited for 120 s, and so acts at 200.
     for (policy, delay, moves) in
         [("static", 490.0, 0.0), ("cube", 390.0, 1.0), ("demand", 190.0, 1.0), ("pool", 0.0, 0.0)]
     {
