@@ -137,10 +137,7 @@ pub fn groups_csv(groups: &[TraceGroup]) -> Result<String, Failure> {
     csv_text(&["group", "nodes", "gpus_per_node"], groups.iter().map(row))
 }
 
-fn csv_text<const N: usize>(
-    titles: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> Result<String, Failure> {
+fn csv_text<const N: usize>(titles: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot write CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(titles).map_err(|error| failed(&error))?;
@@ -206,7 +203,9 @@ pub fn recorded(mut inputs: Vec<Input>) -> Result<History, Failure> {
         (last.time - first.time) as f64 / 3600.0,
         widest as f64 / 3600.0
     )];
-    notes.extend((cut > 0).then(|| format!("still running at the last record, so that their time so far counts: {cut}")));
+    notes.extend(
+        (cut > 0).then(|| format!("still running at the last record, so that their time so far counts: {cut}")),
+    );
     notes.extend((foreign > 0).then(|| format!("left out, as their group has no GPU machines: {foreign}")));
     let from_begin = |time: i64| u32::try_from((time - begin).max(0)).unwrap_or(u32::MAX);
     let (from, until) = (from_begin(first.time), from_begin(last.time));
@@ -307,14 +306,7 @@ mod tests {
 
     #[test]
     fn records_one_after_the_other_tell_when_jobs_came_began_and_ended() {
-        let waits = |pods| Waiting {
-            name: "jobs/gang".into(),
-            group: 0,
-            shape: 1,
-            pods,
-            since: 900,
-            otherwise: false,
-        };
+        let waits = |pods| Waiting { name: "jobs/gang".into(), group: 0, shape: 1, pods, since: 900, otherwise: false };
         let (mut first, mut second, mut third) = (input(1000), input(1100), input(1300));
         // Two pods of 2 GPUs run from before the first record on; one of them ends before the second.
         first.running = vec![running(4, 1, 2, 2, 500), running(0, 0, 0, 1, 1)];

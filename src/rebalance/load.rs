@@ -273,9 +273,9 @@ fn machines(
             group,
             home: home(scene.past, groups, name.as_str()).filter(|home| Some(*home) != group),
             shareable: document.document.spec.shareable,
-            ineligible: !eligible.iter().all(|(key, value)| {
-                document.label(key.as_str()).is_some_and(|label| label.value == **value)
-            }),
+            ineligible: !eligible
+                .iter()
+                .all(|(key, value)| document.label(key.as_str()).is_some_and(|label| label.value == **value)),
             barred: barred(scene, groups, live, name.as_str(), group),
             last: last_move(scene.past, groups, name.as_str()),
         });

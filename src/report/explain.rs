@@ -208,7 +208,8 @@ fn history(history: &NodeHistory) -> String {
         let _ = writeln!(text, "    {when}  {} → {}  {}{reason}", clean(&step.from), clean(&step.to), by(step));
     }
     if history.shallow {
-        let _ = writeln!(text, "    only the newest part of the history is here; `git fetch --unshallow` brings the rest");
+        let _ =
+            writeln!(text, "    only the newest part of the history is here; `git fetch --unshallow` brings the rest");
     }
     if let Some(until) = &history.vetoed_until {
         let by = history.vetoed_by.as_deref().map(clean).unwrap_or_default();

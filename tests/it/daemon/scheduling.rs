@@ -33,8 +33,7 @@ struct Scene {
 impl Scene {
     fn start() -> Self {
         let plane = ControlPlane::start_named("scheduled");
-        let mut processes: Vec<Kubelet> =
-            MACHINES.iter().map(|(name, ..)| plane.hollow_gpu_kubelet(name, 8)).collect();
+        let mut processes: Vec<Kubelet> = MACHINES.iter().map(|(name, ..)| plane.hollow_gpu_kubelet(name, 8)).collect();
         processes.push(plane.scheduler());
         let state = State::new();
         state.cluster("prod", &connection(&plane, Role::Drover)).group("web");
@@ -152,7 +151,8 @@ fn the_scheduler_places_the_pods_that_waited() {
     assert_eq!(scene.moves().len(), 2, "{:?}", scene.moves());
     assert_eq!(scene.remote(&["rev-list", "--count", "main"]), "2");
     let message = scene.remote(&["log", "-1", "--format=%B", "main"]);
-    assert!(message.contains("the first, default/train, of 2 pods, for "), "{message}");
+    assert!(message.contains("the first, default/train of 2 pods, for "), "{message}");
+    assert!(message.contains("it is one of the machines that its pods need together"), "{message}");
 
     // `ads` keeps two machines in any case: the third A100 goes, and after it only machines of `ads` are left that are held,
     // of another model, or guaranteed.

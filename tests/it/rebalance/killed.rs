@@ -74,7 +74,13 @@ impl Roving {
     }
 
     /// Kills passes at points that spread over all of one, and asks again for what was asked for.
-    fn killed(&mut self, kills: usize, apply: bool, mut wait_in: impl FnMut(&str, &str), live: impl Fn() -> Option<String>) {
+    fn killed(
+        &mut self,
+        kills: usize,
+        apply: bool,
+        mut wait_in: impl FnMut(&str, &str),
+        live: impl Fn() -> Option<String>,
+    ) {
         let begun = Instant::now();
         self.round = 1;
         wait_in("ads", "web");
@@ -102,7 +108,11 @@ impl Roving {
             let ran = run::finish(&mut self.command(apply));
             assert_eq!(ran.code, 0, "kill {kill}: {ran:?}");
             let committed = self.committed();
-            assert_eq!((committed.len(), committed[0].as_str()), (self.round + 1, self.group()), "kill {kill}: {ran:?}");
+            assert_eq!(
+                (committed.len(), committed[0].as_str()),
+                (self.round + 1, self.group()),
+                "kill {kill}: {ran:?}"
+            );
             assert!(live().is_none_or(|live| !apply || live == self.group()), "kill {kill}: {ran:?}");
         }
         self.remote(&["fsck", "--full", "--strict", "--no-dangling"]);
@@ -122,7 +132,8 @@ fn killed_at_any_point_a_recorded_cluster_is_rebalanced_once() {
     roving.state.edit("state/clusters/prod.yaml", "live.yaml", &dump.display().to_string());
     roving.state.commit("where the dump lies");
     roving.state.git(&["push", "--quiet", "fleet.git", "main"]);
-    let created = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(20)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let created =
+        (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(20)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let kills = many("DROVER_KILLS", 40);
     let write = |group: &str, waits: &str| {
         let text = format!(
@@ -157,8 +168,7 @@ fn wait_in(plane: &ControlPlane, group: &str) {
         "nodeSelector": {"org": group}, "containers": [{"name": "c", "image": "c", "resources": {
             "requests": {"nvidia.com/gpu": "8"}, "limits": {"nvidia.com/gpu": "8"}}}]}});
     plane.request(Role::Admin, "POST", PODS, Some((JSON, &pod))).accepted(PODS);
-    let condition =
-        json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": SHORT});
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": SHORT});
     let body = json!({"status": {"conditions": [condition]}});
     let status = format!("{path}/status");
     plane.request(Role::Admin, "PATCH", &status, Some((MERGE_PATCH, &body))).accepted(&status);
