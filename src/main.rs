@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     let ui = cli.ui();
     #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
     let now = jiff::Timestamp::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match cli.is_frugal() {
+        true => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        false => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+    };
     let outcome = match runtime {
         Ok(runtime) => {
             let outcome = runtime.block_on(cli.run(ui, now));

@@ -134,7 +134,7 @@ impl Drop for Steps {
 pub struct Bars {
     bars: Vec<(String, ProgressBar)>,
     lines: Option<Mutex<Vec<usize>>>,
-    _area: MultiProgress,
+    area: MultiProgress,
 }
 
 impl Bars {
@@ -154,11 +154,18 @@ impl Bars {
             })
             .collect();
         let lines = (!terminal).then(|| Mutex::new(vec![0; bars.len()]));
-        Self { bars, lines, _area: area }
+        Self { bars, lines, area }
     }
 }
 
 impl Progress for Bars {
+    fn told(&self, cluster: &str, line: &str) {
+        let line = format!("{cluster}: {}", clean(line));
+        if self.lines.is_some() || self.area.println(&line).is_err() {
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        }
+    }
+
     fn node_done(&self, cluster: &str) {
         let Some(index) = self.bars.iter().position(|(name, _)| name == cluster) else { return };
         let (name, bar) = &self.bars[index];

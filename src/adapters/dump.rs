@@ -1,22 +1,31 @@
 //! A dump of live objects: what `drover snapshot` or `kubectl get nodes,pods -A -o yaml` writes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
+use super::node_images::NodeImagesObject;
 use super::objects::{NodeObject, PodObject};
+use super::storage_objects::NodeStorageObject;
 use crate::error::Failure;
+use crate::model::observed::SeenImages;
 use crate::model::work::PodLife;
-use crate::model::{ObservedCluster, ObservedPod, PodWork};
+use crate::model::{API_VERSION, ObservedCluster, ObservedKubelet, ObservedPod, PodWork, storage};
 
 /// The live objects of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dump {
     /// Its nodes.
     pub nodes: ObservedCluster,
+    /// The binds of its kubelets, where they were recorded.
+    pub kubelet: Option<ObservedKubelet>,
     /// Its pods that are bound to a node.
     pub pods: Vec<ObservedPod>,
     /// Its pods that have not ended, as work.
     pub work: Vec<PodWork>,
+    /// The images of its nodes.
+    pub images: BTreeMap<String, SeenImages>,
     /// All its pods, also those that have ended.
     pub lives: Vec<PodLife>,
 }
@@ -34,6 +43,8 @@ struct Written {
 enum Item {
     Node(Typed<NodeObject>),
     Pod(Typed<PodObject>),
+    Storage(Typed<NodeStorageObject>),
+    Kubelet(Typed<KubeletBinds>),
 }
 
 #[derive(Serialize)]
@@ -43,6 +54,14 @@ struct Typed<T> {
     kind: &'static str,
     #[serde(flatten)]
     object: T,
+}
+
+/// The kind of the document that records the binds of kubelets: of what holds them, nothing else is written down.
+const KUBELET_BINDS: &str = "KubeletBinds";
+
+#[derive(Serialize, Deserialize)]
+struct KubeletBinds {
+    spec: ObservedKubelet,
 }
 
 /// Reads a dump, in YAML or JSON. `name` is what errors call it.
@@ -65,6 +84,8 @@ pub fn read(name: &str, text: &str) -> Result<Dump, Failure> {
         return Err(Failure::new(format!("{name} holds no nodes"))
             .hint("write a dump with `drover snapshot` or `kubectl get nodes,pods -A -o yaml`"));
     }
+    let reports = dump.nodes.storage.values().filter_map(|seen| seen.report.as_ref());
+    dump.nodes.recorded = reports.map(|report| report.checked).max();
     Ok(dump)
 }
 
@@ -72,6 +93,8 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     match (kind.as_str(), value) {
         ("Node", value) => {
+            let (name, images) = NodeImagesObject::deserialize(&value)?.seen();
+            dump.images.insert(name, images);
             let node = serde_yaml::from_value::<NodeObject>(value)?.observed();
             dump.nodes.nodes.insert(node.name.clone(), node);
         }
@@ -81,6 +104,11 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
             dump.lives.push(pod.clone().life());
             dump.pods.extend(pod.observed());
         }
+        (storage::KIND, value) => {
+            let object = serde_yaml::from_value::<NodeStorageObject>(value)?;
+            dump.nodes.storage.insert(object.node().to_owned(), object.observed());
+        }
+        (KUBELET_BINDS, value) => dump.kubelet = Some(serde_yaml::from_value::<KubeletBinds>(value)?.spec),
         (_, Value::Mapping(mut list)) => {
             let item_kind = kind.strip_suffix("List").unwrap_or_default();
             if let Some(Value::Sequence(items)) = list.remove("items") {
@@ -101,11 +129,26 @@ fn take(dump: &mut Dump, value: Value) -> Result<(), serde_yaml::Error> {
 }
 
 /// Writes a dump.
-pub fn write(nodes: Vec<NodeObject>, pods: Vec<PodObject>) -> Result<String, serde_yaml::Error> {
+pub fn write(
+    nodes: Vec<NodeObject>,
+    pods: Vec<PodObject>,
+    storages: Vec<NodeStorageObject>,
+    kubelet: Option<ObservedKubelet>,
+) -> Result<String, serde_yaml::Error> {
     let nodes =
         nodes.into_iter().map(|node| Item::Node(Typed { api_version: "v1", kind: "Node", object: node.compact() }));
     let pods = pods.into_iter().map(|pod| Item::Pod(Typed { api_version: "v1", kind: "Pod", object: pod.compact() }));
-    serde_yaml::to_string(&Written { api_version: "v1", kind: "List", items: nodes.chain(pods).collect() })
+    let storages = storages
+        .into_iter()
+        .map(|object| Item::Storage(Typed { api_version: API_VERSION, kind: storage::KIND, object: object.compact() }));
+    let kubelet = kubelet.map(|spec| {
+        Item::Kubelet(Typed { api_version: API_VERSION, kind: KUBELET_BINDS, object: KubeletBinds { spec } })
+    });
+    serde_yaml::to_string(&Written {
+        api_version: "v1",
+        kind: "List",
+        items: nodes.chain(pods).chain(storages).chain(kubelet).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! State files in a working directory.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,6 +69,11 @@ pub(super) fn submodule(name: String) -> Problem {
         .help("move the files into the repository itself")
 }
 
+fn unreadable(name: String, cause: &str) -> Problem {
+    Problem::of_file("unreadable", name, format!("cannot be read: {cause}"))
+        .help("let drover's user read it, or move it out of the folder")
+}
+
 pub(super) fn bad_name(shown: String) -> Problem {
     Problem::of_file("file-name", shown, "the name of the file is not UTF-8").help("rename it")
 }
@@ -102,7 +109,7 @@ pub fn read(root: &Path) -> Result<Listing, Failure> {
             Err(error) => {
                 let path = error.path().map(|path| relative(&real, path)).unwrap_or_default();
                 let cause = error.io_error().map(ToString::to_string).unwrap_or_else(|| error.to_string());
-                listing.problems.push(Problem::of_file("unreadable", path, format!("cannot be read: {cause}")));
+                listing.problems.push(unreadable(path, &cause));
                 continue;
             }
         };
@@ -155,7 +162,7 @@ fn read_file(path: &Path, name: String) -> Result<StateFile, Problem> {
         let message = format!("the file has {} MiB; drover reads at most {} MiB", size >> 20, MAX_FILE >> 20);
         return Err(Problem::of_file("file-size", name, message).help("split it into several files"));
     }
-    let unreadable = |cause: String| Problem::of_file("unreadable", name.clone(), format!("cannot be read: {cause}"));
+    let unreadable = |cause: String| unreadable(name.clone(), &cause);
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     let id = git2::Oid::hash_object(git2::ObjectType::Blob, &bytes).map_err(|error| unreadable(error.to_string()))?;
     Ok(StateFile { name: name.into(), id, bytes })
@@ -228,15 +235,40 @@ pub fn create_folder(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(path).map_err(|error| Failure::caused(format!("cannot create {}", path.display()), &error))
 }
 
-/// Writes a file whole or not at all, in place of the one that is there.
+/// Writes a file whole or not at all, in place of the one that is there. What is no plain file, such as `/dev/stdout` or a
+/// pipe, is written to, and a link stays a link.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+    let failed = |error: std::io::Error| Failure::caused(format!("cannot write {}", path.display()), &error);
+    let before = path.metadata().ok();
+    if path.starts_with("/dev") || before.as_ref().is_some_and(|data| !data.is_file()) {
+        let opened = std::fs::OpenOptions::new().write(true).open(path);
+        return opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed);
+    }
+    let target = if path.is_symlink() { path.canonicalize().map_err(failed)? } else { path.to_path_buf() };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("cannot write {}: there is no folder {}", path.display(), folder.display())));
+    }
+    // As any new file has them; the umask takes away what it should not have.
+    let permissions = before.map_or_else(|| Permissions::from_mode(0o666), |data| data.permissions());
+    let written = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
+        file.persist(&target).map_err(|error| error.error)
     });
-    written.map(drop).map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
+    written.map(drop).map_err(failed)
+}
+
+/// The same for a file that people own: where it is a link, what it leads to is replaced, and its permissions stay.
+pub fn replace_alike(path: &Path, text: &str) -> Result<(), Failure> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let permissions = real.metadata().map(|data| data.permissions());
+    replace(&real, text)?;
+    match permissions {
+        Ok(permissions) => std::fs::set_permissions(&real, permissions)
+            .map_err(|error| Failure::caused(format!("cannot write {}", real.display()), &error)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Writes new files below a folder, all or none: what was written before a failure is taken away again.

@@ -2,6 +2,7 @@
 //!
 //! The same form is read from an API server and from a dump, and written by `drover snapshot`.
 
+mod info;
 mod quantity;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::info::NodeInfoObject;
 use self::quantity::Quantity;
+use super::node_images::ImageObject;
 use crate::model::observed::Allocatable;
 use crate::model::selector::{NodeSelection, Operator, Requirement, Term};
 use crate::model::work::PodLife;
@@ -52,7 +55,7 @@ pub struct NodeObject {
 }
 
 /// The metadata that drover reads of an object.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// The object's name.
@@ -61,6 +64,12 @@ pub struct Metadata {
     /// The version of the object; a dump has no use for it.
     #[serde(default, skip_serializing)]
     pub resource_version: String,
+    /// How often what is asked of it has changed, where the API server counts that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: i64,
+    /// Tells it from others that had its name before.
+    #[serde(default, skip_serializing)]
+    pub uid: String,
     /// Its namespace, of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -79,7 +88,7 @@ pub struct Metadata {
     managed_fields: Vec<ManagedFields>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Owner {
     #[serde(default)]
     kind: String,
@@ -87,7 +96,7 @@ struct Owner {
     name: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ManagedFields {
     #[serde(default)]
@@ -100,20 +109,20 @@ struct ManagedFields {
     fields_v1: Fields,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Fields {
     #[serde(default, rename = "f:metadata", skip_serializing_if = "MetadataFields::is_empty")]
     metadata: MetadataFields,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct MetadataFields {
     #[serde(default, rename = "f:labels")]
     labels: BTreeMap<String, Empty>,
 }
 
 /// A value whose content does not matter; written as an empty mapping.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Empty {}
 
 impl<'de> Deserialize<'de> for Empty {
@@ -153,11 +162,17 @@ impl NodeSpecObject {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NodeStatusObject {
     #[serde(default, deserialize_with = "or_default")]
     allocatable: BTreeMap<String, Quantity>,
     #[serde(default, deserialize_with = "or_default")]
     conditions: Vec<Condition>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "NodeInfoObject::is_default")]
+    node_info: NodeInfoObject,
+    /// Only written: whoever reads nodes seldom needs them.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    images: Vec<ImageObject>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -328,6 +343,10 @@ const GANGS: [&str; 4] = [
     "training.kubeflow.org/job-name",
 ];
 
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
 /// The API writes `null` for an empty list now and then.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -355,7 +374,16 @@ impl NodeObject {
             managers: managers.map(ManagedFields::manager).collect(),
             ready,
             unschedulable: self.spec.unschedulable,
+            boot_id: self.status.node_info.boot_id,
+            runtime: self.status.node_info.container_runtime_version,
+            kernel: self.status.node_info.kernel_version,
         }
+    }
+
+    /// With the images that its kubelet tells of.
+    pub fn with_images(mut self, images: Vec<ImageObject>) -> Self {
+        self.status.images = images;
+        self
     }
 
     /// Drops what the dump of a node does not need: managers that set no label, conditions other than `Ready`.
@@ -389,6 +417,11 @@ impl ManagedFields {
 }
 
 impl Metadata {
+    /// The name and what counts the changes, and nothing else.
+    pub(super) fn named(self) -> Self {
+        Self { name: self.name, generation: self.generation, ..Self::default() }
+    }
+
     /// The pods that this one starts with. A plain Job's pods start one by one.
     fn gang(&self) -> Option<String> {
         let named = GANGS.iter().find_map(|key| self.annotations.get(*key).or_else(|| self.labels.get(*key)));

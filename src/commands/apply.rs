@@ -7,13 +7,14 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json, signalled};
+use super::common::{AllowArgs, ClusterArgs, Format, RkeArgs, SignerArgs, StateArgs, json, signalled};
 use crate::adapters::files;
-use crate::engine::pass::Observed;
+use crate::engine::kubelet::{Operator, StatePlace};
+use crate::engine::pass::{Live, Observed};
 use crate::engine::{self, ApplyReport, Loaded, Pass, Wanted};
 use crate::error::Failure;
-use crate::model::ClusterName;
-use crate::plan::{ClusterPlan, PLAN_VERSION, Plan, outdated};
+use crate::model::{ClusterName, Mode};
+use crate::plan::{ClusterPlan, KubeletPlan, PLAN_VERSION, Plan, alien_removal, gate_again, outdated};
 use crate::report::{PlanView, outcome_text, plan_text};
 use crate::ui::Ui;
 
@@ -21,7 +22,7 @@ use crate::ui::Ui;
 ///
 /// Shows the plan and asks before anything is changed; --yes answers for automation. A saved plan is applied as it was
 /// reviewed: a label that somebody changed since then is left alone and reported, and a plan whose changes the state no
-/// longer asks for is refused. Interrupting finishes what is in flight and tells what was not done.
+/// longer asks for is refused. Binds of kubelets change after the labels of their cluster. Interrupting finishes what is in flight and tells what was not done.
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
     /// A plan saved with `drover plan --out`
@@ -32,6 +33,8 @@ pub(super) struct ApplyArgs {
     clusters: ClusterArgs,
     #[command(flatten)]
     allow: AllowArgs,
+    #[command(flatten)]
+    rke: RkeArgs,
 
     /// Do not ask
     #[arg(long, short)]
@@ -81,9 +84,41 @@ pub(super) async fn run(args: &ApplyArgs, ui: Ui, now: Timestamp) -> Result<Outc
     }
     let stop = stop_on_signal(ui);
     let progress = ui.progress(&pass.plan);
-    let report = engine::apply(&pass.plan, &pass, args.parallel.into(), &stop, &progress).await;
+    let mut report = engine::apply(&pass.plan, &pass, args.parallel.into(), &stop, &progress).await;
+    if !stop.load(Ordering::Relaxed) {
+        apply_binds(args, &loaded, &pass, &mut report, (&stop, &progress), now).await?;
+    }
     drop(progress);
     finish(args, ui, &pass.plan, report, Outcome::Done)
+}
+
+/// Changes the binds of kubelets, which comes after the labels: those that go are gone by then.
+async fn apply_binds(
+    args: &ApplyArgs,
+    loaded: &Loaded,
+    pass: &Pass,
+    report: &mut ApplyReport,
+    how: (&AtomicBool, &dyn engine::Progress),
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let changes = |cluster: &ClusterPlan| cluster.kubelet.as_ref().is_some_and(KubeletPlan::changes_anything);
+    if !pass.plan.clusters.iter().any(changes) {
+        return Ok(());
+    }
+    let place = match loaded.root() {
+        Some(root) => StatePlace::Folder(root.to_path_buf()),
+        None => StatePlace::Repository(Box::new(args.state.writer(false, &SignerArgs::default(), None)?)),
+    };
+    let operator = Operator { rke: args.rke.command(), place };
+    let work = pass.plan.clusters.iter().zip(&report.clusters).map(|(plan, labels)| {
+        let observed = pass.observed.get::<str>(&plan.cluster);
+        engine::kubelet::apply(loaded, plan, observed, labels, &operator, how, now)
+    });
+    let done = join_all(work.collect::<Vec<_>>()).await;
+    for (outcome, kubelet) in report.clusters.iter_mut().zip(done) {
+        outcome.kubelet = kubelet;
+    }
+    Ok(())
 }
 
 fn finish(args: &ApplyArgs, ui: Ui, plan: &Plan, report: ApplyReport, outcome: Outcome) -> Result<Outcome, Failure> {
@@ -91,7 +126,7 @@ fn finish(args: &ApplyArgs, ui: Ui, plan: &Plan, report: ApplyReport, outcome: O
         Format::Text => ui.out(&outcome_text(&report))?,
         Format::Json => ui.out(&json(&report)?)?,
     }
-    let unreachable = plan.clusters.iter().any(|cluster| cluster.unreachable.is_some());
+    let unreachable = plan.clusters.iter().any(ClusterPlan::is_partly_unknown);
     let whole = !report.interrupted && report.clusters.iter().all(engine::ClusterOutcome::is_whole);
     Ok(if outcome == Outcome::Done && (unreachable || !whole) { Outcome::Error } else { outcome })
 }
@@ -114,7 +149,9 @@ fn changes_anything(pass: &Pass) -> bool {
 fn writable(pass: &Pass) -> impl Iterator<Item = &ClusterPlan> {
     pass.plan.clusters.iter().filter(|cluster| {
         let live = pass.observed.get::<str>(&cluster.cluster).map(|observed| &observed.live);
-        !cluster.nodes.is_empty() && engine::apply::not_writable(cluster, live).is_none()
+        let labels = !cluster.nodes.is_empty() && engine::apply::not_writable(cluster, live).is_none();
+        let binds = cluster.kubelet.as_ref().is_some_and(KubeletPlan::changes_anything);
+        labels || (binds && cluster.mode == Mode::Enforce && !matches!(live, Some(Live::Dump(_))))
     })
 }
 
@@ -143,8 +180,9 @@ async fn saved(path: &Path, loaded: &Loaded, wanted: &Wanted, ui: Ui, now: Times
     if !plan.complete {
         return Err(Failure::new("the plan was made from a state that does not validate").hint("make a new plan"));
     }
+    // Also where the state is the same: a file can be changed by hand.
+    still_asked(&plan, loaded)?;
     if plan.state.digest != loaded.revision.digest {
-        still_asked(&plan, loaded)?;
         ui.note(&format!(
             "the plan was made at {}; its changes are the same at {}",
             plan.state.short(),
@@ -178,11 +216,24 @@ async fn revisit(
     if let Some(cause) = cluster.unreachable.take() {
         ui.note(&format!("{name}: was unreachable when the plan was made, so it has no changes there ({cause})"));
     }
-    if cluster.nodes.is_empty() && cluster.refusals.is_empty() {
+    if cluster.nodes.is_empty()
+        && cluster.waiting.is_empty()
+        && cluster.kubelet.is_none()
+        && cluster.refusals.is_empty()
+    {
         return Ok((name.clone(), cluster, None));
     }
     match engine::observe(loaded, name, desired).await {
         Ok(observed) => {
+            let vocabulary = &loaded.desired.vocabulary;
+            let alien = alien_removal(&cluster, vocabulary, &observed.nodes);
+            if let Some((node, key)) = alien {
+                return Err(Failure::new(format!(
+                    "the plan removes the label {key} of {node} in {name}, which drover did not set"
+                ))
+                .hint("make and review a new plan"));
+            }
+            gate_again(&mut cluster, desired, vocabulary, &observed.nodes, &wanted.allow, now);
             cluster.refusals = engine::pass::guard(loaded, desired, &cluster, &observed, wanted, now).await;
             Ok((name.clone(), cluster, Some(observed)))
         }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::git::{Credentials, Git, Person, SignerFiles, redacted};
+use crate::adapters::kubelet::RkeCommand;
 use crate::engine::{Loaded, Loader, StateSource, Wanted, Writer};
 use crate::error::Failure;
 use crate::model::Guard;
@@ -102,6 +103,30 @@ pub(super) struct AllowArgs {
 fn guard_parser() -> impl TypedValueParser<Value = Guard> {
     PossibleValuesParser::new(Guard::ALL.map(Guard::name))
         .map(|name| Guard::ALL.into_iter().find(|guard| guard.name() == name).unwrap_or(Guard::TooManyNodes))
+}
+
+/// How RKE is run where the binds of its clusters change. A state could not be let choose a program.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct RkeArgs {
+    /// Run this RKE (`up --config …`) where a cluster.yml is right and the cluster is not
+    #[arg(long, value_name = "PATH", env = "DROVER_RKE")]
+    rke: Option<PathBuf>,
+
+    /// A further argument for it; may be given several times
+    #[arg(long = "rke-arg", value_name = "ARG", requires = "rke", allow_hyphen_values = true)]
+    rke_args: Vec<String>,
+
+    /// With --repo: the folder that holds a folder for each cluster with its cluster.rkestate
+    #[arg(long, value_name = "DIR", env = "DROVER_RKE_FOLDER")]
+    rke_folder: Option<PathBuf>,
+}
+
+impl RkeArgs {
+    /// How it is run, where somebody says so.
+    pub(super) fn command(&self) -> Option<RkeCommand> {
+        let program = self.rke.clone()?;
+        Some(RkeCommand { program, args: self.rke_args.clone(), folder: self.rke_folder.clone() })
+    }
 }
 
 impl ClusterArgs {

@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::model::NodeName;
 use crate::model::text::closest;
 use crate::plan::Source;
-use crate::report::{Explanation, explain, explain_text};
+use crate::report::{Explanation, explain, explain_binds, explain_text};
 use crate::ui::Ui;
 
 /// Explain why a node has each of its labels, and where it has been
@@ -51,11 +51,12 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
             unreachable.push(format!("{name} is unreachable: {cause}"));
         }
         if document.is_some() || matches!(live, Ok(Some(_))) {
-            let place = (name, cluster.spec.mode);
-            let vocabulary = &loaded.desired.vocabulary;
-            let told = explain(&loaded.revision, place, &args.node, vocabulary, document, live, now);
+            let seen = look.as_ref().map(|observed| &observed.nodes).map_err(ToString::to_string);
+            let place = (name, cluster);
+            let binds = look.as_ref().ok().and_then(|observed| observed.kubelet.as_ref()?.seen.as_ref().ok());
+            let told = explain(&loaded.revision, place, &args.node, &loaded.desired.vocabulary, seen, now);
             let history = node_history(&loaded, name, &args.node, now)?;
-            found.push(Explanation { history, ..told });
+            found.push(Explanation { binds: explain_binds(cluster, binds), history, ..told });
         }
     }
     if found.is_empty() {
@@ -76,5 +77,6 @@ pub(super) async fn run(args: &ExplainArgs, ui: Ui, now: Timestamp) -> Result<Ou
 
 fn sources(explanation: &mut Explanation) -> impl Iterator<Item = &mut Source> {
     let labels = explanation.labels.iter_mut().filter_map(|label| label.source.as_mut());
-    explanation.document.iter_mut().chain(labels)
+    let binds = explanation.binds.iter_mut().filter_map(|bind| bind.source.as_mut());
+    explanation.document.iter_mut().chain(labels).chain(binds)
 }

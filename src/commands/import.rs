@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use super::Outcome;
 use super::common::problems_of;
 use crate::adapters::kube::KubeCluster;
-use crate::adapters::objects::NodeObject;
+use crate::adapters::kubelet::{Manager, has_state};
 use crate::adapters::{dump, files};
 use crate::engine::{self, Loaded, Loader, StateSource};
 use crate::error::Failure;
 use crate::manifest::adopt::{Adopted, Adoption, adopt};
-use crate::model::cluster::Connection;
-use crate::model::{ClusterName, Mode, ObservedCluster};
+use crate::model::cluster::{Connection, Kubelet, KubeletManager, Rancher, Rke};
+use crate::model::text::RancherId;
+use crate::model::{ClusterName, Mode, ObservedCluster, ObservedKubelet};
+use crate::report::count;
 use crate::ui::Ui;
 
 /// Adopt a live cluster: write state for what is live
@@ -45,13 +47,32 @@ pub(super) struct ImportArgs {
     #[arg(long)]
     observe: bool,
 
+    /// Adopt the binds of kubelets that RKE configures: its cluster.yml, relative to the folder of the state
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["rancher_cluster", "dump"])]
+    rke_config: Option<String>,
+
+    /// Adopt the binds of kubelets that Rancher configures: the id that it gave the cluster
+    #[arg(long, value_name = "ID", conflicts_with = "dump")]
+    rancher_cluster: Option<RancherId>,
+
+    /// A kubeconfig file for the cluster that Rancher runs in [default: the one that kubectl would use]
+    #[arg(long, value_name = "FILE", requires = "rancher_cluster")]
+    rancher_kubeconfig: Option<PathBuf>,
+
+    /// The context in that kubeconfig
+    #[arg(long, value_name = "NAME", requires = "rancher_cluster")]
+    rancher_context: Option<String>,
+
     /// Declare labels with this prefix, too; may be given several times
     #[arg(long = "label-prefix", value_name = "PREFIX")]
     prefixes: Vec<String>,
 }
 
+/// How a cluster is reached, its nodes, and how its kubelets are configured.
+type Seen = (Connection, ObservedCluster, Option<(Kubelet, ObservedKubelet)>);
+
 pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let (connection, live) = observe(args).await?;
+    let (connection, live, kubelet) = observe(args, ui).await?;
     if live.nodes.is_empty() {
         return Err(Failure::new(format!("cluster {} has no nodes: there is nothing to adopt", args.cluster)));
     }
@@ -75,6 +96,7 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
         state: existing.as_ref().map_or(&empty, |existing| &existing.desired),
         has_fleet: existing.as_ref().is_some_and(Loaded::has_fleet),
         prefixes: &args.prefixes,
+        kubelet: kubelet.as_ref(),
     })
     .map_err(|error| Failure::caused("cannot write YAML", &error))?;
     files::create_all(&args.state, &adopted.files)?;
@@ -82,13 +104,47 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
     confirm(args, &live, ui, now).await
 }
 
-async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Failure> {
+/// The binds of a live cluster, with what a state must know to name them.
+async fn kubelet(args: &ImportArgs, kube: &KubeCluster, ui: Ui) -> Result<Option<(Kubelet, ObservedKubelet)>, Failure> {
+    let kubelet = Kubelet {
+        rke: None,
+        rancher: None,
+        extra_binds: Vec::new(),
+        remove_binds: Vec::new(),
+        timeout: None,
+        manager: KubeletManager::Rke,
+    };
+    let kubelet = match (&args.rancher_cluster, &args.rke_config) {
+        (Some(cluster), _) => {
+            let kubeconfig = args.rancher_kubeconfig.as_deref().map(absolute).transpose()?;
+            let kubeconfig = kubeconfig.map(|path| path.display().to_string());
+            let connection = Connection { kubeconfig, context: args.rancher_context.clone(), ..Connection::default() };
+            let rancher = Some(Rancher { connection, cluster: cluster.clone() });
+            Kubelet { manager: KubeletManager::Rancher, rancher, ..kubelet }
+        }
+        (None, Some(config)) => Kubelet { rke: Some(Rke { config: config.clone() }), ..kubelet },
+        (None, None) => {
+            // Not being let to look is no reason not to adopt the rest.
+            if has_state(kube).await.unwrap_or(false) {
+                ui.note("RKE made this cluster: --rke-config PATH adopts the binds of its kubelets, --rancher-cluster ID where Rancher runs it");
+            }
+            return Ok(None);
+        }
+    };
+    let manager = Manager::connect(kube, &kubelet, None, engine::pass::TIMEOUT).await?;
+    let Some(manager) = manager else { return Ok(None) };
+    let seen = manager.observe().await?;
+    Ok(Some((kubelet, seen)))
+}
+
+async fn observe(args: &ImportArgs, ui: Ui) -> Result<Seen, Failure> {
     if let Some(path) = &args.dump {
         let text = files::read_text(path)?;
         let file = absolute(path)?.display().to_string();
         return Ok((
             Connection { file: Some(file), ..Connection::default() },
             dump::read(&path.display().to_string(), &text)?.nodes,
+            None,
         ));
     }
     let kubeconfig = args.kubeconfig.as_deref().map(absolute).transpose()?.map(|path| path.display().to_string());
@@ -101,8 +157,8 @@ async fn observe(args: &ImportArgs) -> Result<(Connection, ObservedCluster), Fai
     let kube = KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None)
         .await
         .map_err(within)?;
-    let nodes = kube.nodes().await.map_err(within)?.into_iter().map(NodeObject::observed);
-    Ok((connection, ObservedCluster { nodes: nodes.map(|node| (node.name.clone(), node)).collect() }))
+    let kubelet = kubelet(args, &kube, ui).await.map_err(within)?;
+    Ok((connection, kube.observe().await.map_err(within)?, kubelet))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -116,19 +172,19 @@ fn load(state: &Path, now: Timestamp) -> Result<Loaded, Failure> {
 fn tell(args: &ImportArgs, adopted: &Adopted, ui: Ui) {
     const SHOWN: usize = 10;
     ui.note(&format!(
-        "wrote {} files to {}: cluster {}, {} nodes, {} new groups",
-        adopted.files.len(),
+        "wrote {} to {}: cluster {}, {}, {}",
+        count(adopted.files.len(), "file"),
         args.state.display(),
         args.cluster,
-        adopted.nodes,
-        adopted.groups
+        count(adopted.nodes, "node"),
+        count(adopted.groups, "new group")
     ));
     if adopted.left_alone.is_empty() {
         return;
     }
     ui.note(&format!(
-        "{} labels have values that state cannot say; they are listed under `unmanaged` and left alone:",
-        adopted.left_alone.len()
+        "{} with values that state cannot say, listed under `unmanaged` and left alone:",
+        count(adopted.left_alone.len(), "label")
     ));
     adopted.left_alone.iter().take(SHOWN).for_each(|label| ui.note(&format!("  {label}")));
     if adopted.left_alone.len() > SHOWN {

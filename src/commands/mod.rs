@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand, help beside behaviour.
 
+mod agent;
 mod apply;
 mod audit;
 mod backtest;
+mod bootstrap;
 mod common;
 mod completions;
 mod diff;
@@ -80,11 +82,13 @@ enum Command {
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Audit(audit::AuditArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
     Import(import::ImportArgs),
     Move(move_node::MoveArgs),
     Rebalance(rebalance::RebalanceArgs),
     Snapshot(snapshot::SnapshotArgs),
     Backtest(backtest::BacktestArgs),
+    Agent(agent::AgentArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -99,6 +103,11 @@ impl Cli {
         })
     }
 
+    /// Whether it runs on every machine, where one thread and little memory have to do.
+    pub fn is_frugal(&self) -> bool {
+        matches!(self.command, Command::Agent(_))
+    }
+
     /// Runs the command. `now` is the one time that everything in this run is judged by.
     pub async fn run(self, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
         match self.command {
@@ -110,11 +119,13 @@ impl Cli {
             Command::Status(args) => status::run(&args, ui, now).await,
             Command::Explain(args) => explain::run(&args, ui, now).await,
             Command::Audit(args) => audit::run(&args, ui, now),
+            Command::Bootstrap(args) => bootstrap::run(&args, ui, now),
             Command::Import(args) => import::run(&args, ui, now).await,
             Command::Move(args) => move_node::run(&args, ui, now),
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
             Command::Backtest(args) => backtest::run(&args, ui),
+            Command::Agent(args) => agent::run(&args, ui).await,
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),
         }

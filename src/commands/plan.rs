@@ -8,7 +8,7 @@ use super::common::{AllowArgs, ClusterArgs, StateArgs, json};
 use crate::adapters::files;
 use crate::engine;
 use crate::error::Failure;
-use crate::plan::Plan;
+use crate::plan::{ClusterPlan, Plan};
 use crate::report::{MARKDOWN_LIMIT, PlanView, html, markdown, plan_text};
 use crate::ui::Ui;
 
@@ -44,7 +44,7 @@ pub(super) struct ShownArgs {
     #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
     pub format: PlanFormat,
 
-    /// Show every node by itself, also where many change alike
+    /// Show every node by itself, also where many change alike, and long lists of nodes whole
     #[arg(long)]
     pub full: bool,
 
@@ -95,11 +95,11 @@ pub(super) async fn run(args: &PlanArgs, ui: Ui, now: Timestamp) -> Result<Outco
 
 /// What a plan comes to: trouble before refusal, refusal before difference.
 pub(super) fn outcome(plan: &Plan, detailed: bool) -> Outcome {
-    if !plan.complete || plan.clusters.iter().any(|cluster| cluster.unreachable.is_some()) {
+    if !plan.complete || plan.clusters.iter().any(ClusterPlan::is_partly_unknown) {
         Outcome::Error
     } else if plan.is_refused() {
         Outcome::Refused
-    } else if detailed && plan.counts().labels() > 0 {
+    } else if detailed && !plan.counts().is_nothing() {
         Outcome::Difference
     } else {
         Outcome::Done

@@ -13,6 +13,7 @@ use super::Outcome;
 use super::common::{StateArgs, signalled};
 use crate::adapters::files;
 use crate::adapters::git::SignerFiles;
+use crate::adapters::kubelet::RkeCommand;
 use crate::daemon::{Daemon, Settings};
 use crate::engine::FollowOptions;
 use crate::error::Failure;
@@ -120,6 +121,21 @@ struct Own {
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel: Option<NonZeroU8>,
 
+    /// Run this RKE where a cluster.yml is in force and the cluster is not as it says; a state cannot choose the program
+    #[arg(long, value_name = "PATH", env = "DROVER_RKE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rke: Option<PathBuf>,
+
+    /// A further argument for it; may be given several times
+    #[arg(long = "rke-arg", value_name = "ARG", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rke_args: Vec<String>,
+
+    /// The folder that holds a folder for each cluster with its cluster.rkestate, where RKE is run
+    #[arg(long, value_name = "DIR", env = "DROVER_RKE_FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rke_folder: Option<PathBuf>,
+
     /// A label that was changed back so many times is fought over, and left alone for a while [default: 5]
     #[arg(long, value_name = "N", env = "DROVER_FIGHT_TIMES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +164,7 @@ struct Own {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Log {
+pub(super) enum Log {
     /// For people
     Text,
     /// One JSON object a line
@@ -263,6 +279,11 @@ impl Config {
             watch_lifetime: length(&own.watch_lifetime, WATCH),
             resync: length(&own.resync, RESYNC),
             parallel: own.parallel.map_or(PARALLEL, NonZeroU8::get).into(),
+            rke: own.rke.clone().map(|program| RkeCommand {
+                program,
+                args: own.rke_args.clone(),
+                folder: own.rke_folder.clone(),
+            }),
             fights: FightLimits {
                 times: own.fight_times.map_or(limits.times, |times| times.get().into()),
                 within: signed(&own.fight_within, limits.within),

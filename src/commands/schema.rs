@@ -2,15 +2,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use schemars::Schema;
+use serde_json::Value;
 
 use super::Outcome;
 use super::common::json;
 use super::run::Config;
 use super::validate::Validation;
 use crate::adapters::files;
+use crate::agent::rights;
 use crate::engine::ApplyReport;
 use crate::engine::audit::AuditReport;
 use crate::error::Failure;
+use crate::manifest::crd;
 use crate::manifest::schema::{self, of};
 use crate::model::{ClusterManifest, FleetManifest, GroupManifest, NodeManifest, Notice};
 use crate::plan::Plan;
@@ -31,6 +34,10 @@ pub(super) struct SchemaArgs {
     /// Write all schemas into this folder
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     out: Option<PathBuf>,
+
+    /// Write what clusters need for agents into this folder: the custom resource NodeStorage, and the rights of an agent
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "out"])]
+    deploy: Option<PathBuf>,
 }
 
 fn all() -> [(&'static str, Schema); 18] {
@@ -56,7 +63,27 @@ fn all() -> [(&'static str, Schema); 18] {
     ]
 }
 
+/// The files of `deploy/` that are generated.
+fn deployed() -> Result<[(&'static str, String); 2], Failure> {
+    const HEAD: &str = "# Generated: cargo run -- schema --deploy deploy\n";
+    let yaml = |objects: &[Value]| {
+        let texts = objects.iter().map(serde_yaml::to_string).collect::<Result<Vec<_>, _>>();
+        let texts = texts.map_err(|error| Failure::caused("cannot write YAML", &error))?;
+        Ok::<_, Failure>(format!("{HEAD}{}", texts.join("---\n")))
+    };
+    Ok([("nodestorages.yaml", yaml(&[crd::node_storage()])?), ("agent-rbac.yaml", yaml(&rights::objects())?)])
+}
+
 pub(super) fn run(args: &SchemaArgs, ui: Ui) -> Result<Outcome, Failure> {
+    if let Some(folder) = &args.deploy {
+        let files = deployed()?;
+        files::create_folder(folder)?;
+        for (name, text) in &files {
+            files::replace(&folder.join(name), text)?;
+        }
+        ui.note(&format!("wrote {} files to {}", files.len(), folder.display()));
+        return Ok(Outcome::Done);
+    }
     let all = all();
     let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     if let Some(folder) = &args.out {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,9 +9,11 @@ use super::common::{AllowArgs, ClusterArgs, StateArgs};
 use crate::adapters::dump;
 use crate::adapters::files;
 use crate::adapters::kube::KubeCluster;
+use crate::adapters::node_images::NodeImagesObject;
+use crate::adapters::objects::NodeObject;
 use crate::backtest::history::{groups_csv, groups_of, jobs_csv, jobs_of_pods};
 use crate::engine::pass::{self, Observed, observe, selected};
-use crate::engine::{Loaded, rebalance};
+use crate::engine::{self, Loaded, rebalance};
 use crate::error::Failure;
 use crate::model::work::PodLife;
 use crate::model::{ClusterName, DesiredCluster};
@@ -88,10 +91,25 @@ async fn objects(
     let kube = KubeCluster::connect(name.as_str(), connection, loaded.root(), pass::timeout_of(&cluster.spec), None)
         .await
         .map_err(within)?;
-    let nodes = kube.nodes().await.map_err(within)?;
+    let mut nodes = kube.nodes().await.map_err(within)?;
+    if cluster.spec.bootstrap.as_ref().is_some_and(|bootstrap| !bootstrap.images.is_empty()) {
+        let images = kube.node_images().await.map_err(within)?;
+        let mut images: BTreeMap<_, _> = images.into_iter().map(NodeImagesObject::images).collect();
+        let with_images = |node: NodeObject| {
+            let images = images.remove(&node.metadata.name).unwrap_or_default();
+            node.with_images(images)
+        };
+        nodes = nodes.into_iter().map(with_images).collect();
+    }
     let pods = if args.no_pods { Vec::new() } else { kube.pods().await.map_err(within)? };
+    let storages = kube.storage_objects().await.map_err(within)?;
     let said = format!("{} nodes and {} pods of {name}", nodes.len(), pods.len());
-    let text = dump::write(nodes, pods).map_err(|error| Failure::caused("cannot write YAML", &error))?;
+    let kubelet = match engine::kubelet::observe(&kube, &cluster.spec, loaded.root()).await {
+        Some(kubelets) => Some(kubelets.seen.map_err(within)?),
+        None => None,
+    };
+    let text =
+        dump::write(nodes, pods, storages, kubelet).map_err(|error| Failure::caused("cannot write YAML", &error))?;
     Ok((text, said))
 }
 

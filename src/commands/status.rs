@@ -5,7 +5,7 @@ use super::Outcome;
 use super::common::{AllowArgs, ClusterArgs, Format, StateArgs, json};
 use super::plan::outcome;
 use crate::adapters::web_client;
-use crate::engine;
+use crate::engine::{self, bootstrap};
 use crate::error::Failure;
 use crate::report::{DaemonStatus, daemon_text, status, status_text};
 use crate::ui::Ui;
@@ -41,7 +41,9 @@ pub(super) async fn run(args: &StatusArgs, ui: Ui, now: Timestamp) -> Result<Out
     }
     let loaded = args.state.load_and_look(&args.clusters, ui, now)?;
     let pass = engine::plan(&loaded, &args.clusters.wanted(&AllowArgs::default()), now).await?;
-    let status = status(&loaded, &pass, now);
+    let (images, failures) = bootstrap::images(&loaded, &pass).await;
+    failures.iter().for_each(|failure| ui.note(&failure.to_string()));
+    let status = status(&loaded, &pass, &images, now);
     match args.format {
         Format::Text => ui.out(&status_text(&status))?,
         Format::Json => ui.out(&json(&status)?)?,

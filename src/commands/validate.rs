@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::common::{StateArgs, json};
+use crate::engine::bootstrap::list_problems;
 use crate::error::Failure;
 use crate::manifest::Problem;
 use crate::report::{github, problems_text, verdict};
@@ -50,7 +51,12 @@ pub(super) struct Validation<'p> {
 }
 
 pub(super) fn run(args: &ValidateArgs, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
-    let loaded = args.state.load(now)?;
+    let mut loaded = args.state.load(now)?;
+    // The lists of images are files beside the documents: only who sets up a machine needs them, and whoever changes them
+    // wants to know whether they are right.
+    let lists = list_problems(&loaded);
+    loaded.problems.extend(lists);
+    loaded.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     let (size, problems) = (loaded.size, &loaded.problems);
     let folder = loaded.shown_folder();
     match args.format {

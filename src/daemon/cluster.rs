@@ -13,11 +13,12 @@ use super::reconcile::Memory;
 use super::store::{Moves, Store};
 use super::tenure::May;
 use crate::adapters::clock;
+use crate::adapters::dump::Dump;
 use crate::adapters::kube::{KubeCluster, Lease, LeaseTimes};
-use crate::engine::InForce;
 use crate::engine::pass::Live;
-use crate::model::DesiredCluster;
+use crate::engine::{InForce, kubelet};
 use crate::model::notice::{NoticeKind, Severity};
+use crate::model::{DesiredCluster, ObservedKubelet};
 use crate::report::TenureReport;
 
 /// A cluster, and what its tasks share.
@@ -64,10 +65,18 @@ impl Cluster {
                 self.is_still_connected();
                 self.may(May::Watch, TenureReport::Observer);
                 self.store.set(dump.nodes.clone(), dump.pods.clone(), self.now());
+                self.store.live().kubelet = self.recorded_kubelets(dump);
                 self.reconcile(memory, None).await;
             }
             Live::Kube(kube) => self.follow(kube, memory).await,
         }
+    }
+
+    fn recorded_kubelets(&self, dump: &Dump) -> Option<Result<ObservedKubelet, String>> {
+        let in_force = self.in_force();
+        let document = in_force.desired.clusters.get(self.name.as_str())?;
+        let kubelets = kubelet::recorded(&document.spec, dump.kubelet.as_ref())?;
+        Some(kubelets.seen.map_err(|failure| kubelet::in_words(&failure)))
     }
 
     async fn follow(&self, kube: &KubeCluster, memory: &mut Memory) {
@@ -78,13 +87,14 @@ impl Cluster {
             tokio::join!(
                 self.watch_nodes(kube),
                 self.watch_pods(kube),
+                self.watch_storage(kube),
                 self.keep_tenure(kube, &mut lease),
                 self.rebalance()
             )
         };
         // The reconciler ends by itself, so that no write is cut off; the Lease is renewed until then.
         tokio::select! {
-            () = self.reconcile(memory, Some(kube)) => {}
+            _ = async { tokio::join!(self.reconcile(memory, Some(kube)), self.keep_kubelets(kube)) } => {}
             _ = following => {}
         }
         self.give_back(kube, &mut lease).await;

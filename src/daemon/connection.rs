@@ -155,7 +155,7 @@ async fn connect(
     let Some(document) = in_force.desired.clusters.get(name) else { return Ok(None) };
     let (connection, root) = (&document.spec.connection, in_force.root.as_deref());
     let (fingerprint, live) = if let Some(path) = &connection.file {
-        let text = match in_force.dumps.get(path) {
+        let text = match in_force.files.get(path) {
             Some(read) => read.as_ref().map_err(Clone::clone)?,
             None => return Err(Failure::new("its dump was not read")),
         };

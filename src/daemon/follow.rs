@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
 use super::backoff::Backoff;
 use crate::adapters::clock;
 use crate::adapters::folder::{FolderWatch, watch_folder};
-use crate::engine::{Follower, InForce, RefusalReason, Relation, StateSource, Synced};
+use crate::engine::{Follower, InForce, Relation, StateSource, Synced};
 use crate::error::Failure;
-use crate::manifest::Problem;
 use crate::model::notice::{NoticeKind, Severity};
+use crate::report::RefusedReport;
 
 /// How long further hints are waited for: files are saved, and branches pushed, in bursts.
 const GATHER: Duration = Duration::from_millis(100);
@@ -123,18 +124,17 @@ struct Source {
 impl Source {
     /// Looks once. Whether that went well.
     async fn look(&mut self) -> Result<bool, Failure> {
-        let begun = clock::now();
-        let synced = self.with_follower(move |follower| follower.sync(begun)).await?;
+        let (now, begun) = (clock::now(), Instant::now());
+        let synced = self.with_follower(move |follower| follower.sync(now)).await?;
         let daemon = &self.daemon;
+        daemon.metrics.synced(synced.is_ok(), begun.elapsed());
         daemon.board.sync(|sync| sync.last_look = Some(clock::now()));
         match synced {
             Ok(synced) => {
                 self.tell_synced(&synced);
-                daemon.metrics.synced(true);
                 Ok(true)
             }
             Err(failure) => {
-                daemon.metrics.synced(false);
                 let lines = [Some(failure.to_string()), failure.advice().map(str::to_owned)];
                 let title = "the state cannot be read".to_owned();
                 let lines = lines.into_iter().flatten().collect();
@@ -192,7 +192,7 @@ impl Source {
     fn tell_synced(&self, synced: &Synced) {
         let daemon = &self.daemon;
         let now = self.follower.as_ref().and_then(Follower::in_force);
-        let refused: Vec<String> = synced.refused.iter().map(ToString::to_string).collect();
+        let refused: Vec<RefusedReport> = synced.refused.iter().map(RefusedReport::from).collect();
         let mut before = Vec::new();
         // First of all: the receivers that a state names are told of that state, too.
         if let (true, Some(state)) = (synced.changed, &now) {
@@ -207,17 +207,17 @@ impl Source {
             sync.failure = None;
             sync.head = synced.head.clone();
             sync.in_force = now.as_ref().map(|state| state.revision.clone());
-            before = std::mem::replace(&mut sync.refused, refused);
+            before = std::mem::replace(&mut sync.refused, refused.clone());
         });
         daemon.resolve(NoticeKind::SyncFailed, None, "", "the state can be read again".to_owned());
-        for revision in synced.refused.iter().filter(|revision| !before.contains(&revision.to_string())) {
-            tracing::warn!(
-                revision = revision.revision,
-                reason = revision.reason.category(),
-                "not applied: {revision}"
-            );
-            let title = format!("revision {} is not applied", short(&revision.revision));
-            let lines = std::iter::once(revision.to_string()).chain(problems_of(&revision.reason)).collect();
+        for (revision, report) in synced.refused.iter().zip(&refused).filter(|(_, report)| !before.contains(report)) {
+            let (id, reason) = (&revision.revision, &report.reason);
+            tracing::warn!(revision = id, reason, "not applied: {}", report.summary);
+            for problem in report.further_problems() {
+                tracing::warn!(revision = id, reason, "not applied: {problem}");
+            }
+            let title = format!("revision {} is not applied", short(id));
+            let lines = std::iter::once(&report.summary).chain(report.further_problems()).cloned().collect();
             daemon.tell(NoticeKind::RevisionRefused, None, "", title, lines, Severity::Warning);
         }
         let (true, Some(state)) = (synced.changed, now) else { return };
@@ -239,14 +239,6 @@ impl Source {
         let nanos = clock::now().subsec_nanosecond().unsigned_abs();
         0.9 + 0.2 * f64::from(nanos % 1000) / 1000.0
     }
-}
-
-/// The problems that a state was refused for, a line each.
-fn problems_of(reason: &RefusalReason) -> Vec<String> {
-    const LINES: usize = 20;
-    let RefusalReason::Invalid { problems, .. } = reason else { return Vec::new() };
-    let line = |problem: &Problem| format!("{}:{}: {}", problem.file, problem.line, problem.message);
-    problems.iter().take(LINES).map(line).collect()
 }
 
 /// A commit as people name it; a folder as it is.

@@ -7,11 +7,11 @@
 //!
 //! Nothing is stored: what is in force follows from git, what drover did from the clusters.
 
-mod backoff;
 mod board;
 mod cluster;
 mod connection;
 mod follow;
+mod kubelets;
 mod metrics;
 pub mod notices;
 mod observe;
@@ -34,7 +34,8 @@ use tokio_util::task::TaskTracker;
 pub use board::Board;
 pub use metrics::Metrics;
 
-use crate::adapters::clock;
+use crate::adapters::kubelet::RkeCommand;
+use crate::adapters::{backoff, clock};
 use crate::engine::{FollowOptions, InForce, StateSource};
 use crate::error::Failure;
 use crate::model::notice::{Notice, NoticeKind, Severity};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub resync: Duration,
     /// How many nodes of a cluster are written at the same time.
     pub parallel: usize,
+    /// How RKE is run; it is not, where nobody says how.
+    pub rke: Option<RkeCommand>,
     /// When a label is left alone because somebody keeps changing it back.
     pub fights: FightLimits,
 }
@@ -167,6 +170,7 @@ impl Daemon {
                 // One that left and came back begins anew once nothing of it is under way any more.
                 running.entry(name.clone()).or_insert_with(|| {
                     self.board.cluster(&name, |_| {}); // not ready before it was seen
+                    self.metrics.begin(&name);
                     let (daemon, desired, stop) = (self.clone(), desired.clone(), stop.child_token());
                     let keeper = Keeper { name: name.clone(), daemon, desired, stop: stop.clone() };
                     tasks.spawn(async {
@@ -188,6 +192,7 @@ impl Daemon {
                         return Err(Failure::new(format!("nobody looks after the cluster {name} any more")));
                     }
                     self.board.forget(&name);
+                    self.metrics.forget(&name);
                 }
                 () = stop.cancelled() => break,
             }

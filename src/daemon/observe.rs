@@ -1,5 +1,6 @@
 //! The watches of one cluster, kept going through whatever happens to its API server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,6 +11,8 @@ use super::cluster::Cluster;
 use crate::adapters::clock;
 use crate::adapters::kube::{KubeCluster, Seen, Watched, Watcher};
 use crate::adapters::objects::{NodeObject, PodObject};
+use crate::adapters::storage_objects::NodeStorageObject;
+use crate::engine::InForce;
 use crate::error::Failure;
 
 /// A watch that lasted so long was well, whether it told anything or not.
@@ -41,6 +44,30 @@ impl Cluster {
             &self.store.list_pods,
         )
         .await;
+    }
+
+    /// Follows what the agents of the cluster's machines are asked for, and what they saw.
+    pub(super) async fn watch_storage(&self, kube: &KubeCluster) {
+        // Without agents there is nothing to follow, and nothing that fails.
+        let mut desired = self.desired.clone();
+        loop {
+            let follows = |in_force: &Arc<InForce>| {
+                let document = in_force.desired.clusters.get(self.name.as_str());
+                document.is_some_and(|document| document.storage().is_some())
+            };
+            let Ok(_) = desired.wait_for(follows).await else { return };
+            let never = Notify::new();
+            let watching = self.watch::<NodeStorageObject>(
+                kube,
+                |seen| self.store.storages(seen),
+                |failure| self.store.storages_failed(failure.to_string()),
+                &never,
+            );
+            tokio::select! {
+                () = watching => {}
+                _ = desired.wait_for(|in_force| !follows(in_force)) => self.works(NodeStorageObject::WHAT),
+            }
+        }
     }
 
     async fn watch<T: Watched>(

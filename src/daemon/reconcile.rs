@@ -11,15 +11,19 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::cluster::Cluster;
+use super::kubelets::Due;
+use super::store::Live;
 use super::telling::Told;
 use super::tenure::May;
 use crate::adapters::clock;
 use crate::adapters::kube::KubeCluster;
+use crate::engine::kubelet::add_config;
 use crate::engine::pass::refusals;
 use crate::engine::{ClusterOutcome, InForce, apply_cluster};
+use crate::error::Failure;
 use crate::model::{DesiredCluster, Guard, Mode};
 use crate::plan::window::{Opening, opening};
-use crate::plan::{self, ClusterPlan, FightLimits, Fights};
+use crate::plan::{self, ClusterPlan, FightLimits, Fights, KubeletPlan};
 use crate::report::NodeCounts;
 
 /// How long further changes are waited for, so that a burst of them is one pass, and passes are never many.
@@ -94,6 +98,7 @@ impl Cluster {
             return None; // another connection is being made
         }
         let mut plan = self.plan(&in_force, document, now)?;
+        self.daemon.metrics.planned(&self.name, begun.elapsed());
         memory.fights_allowed = plan::allowed(Guard::Fighting, document, &BTreeSet::new(), now).is_some();
         if !memory.fights_allowed {
             let begun = memory.fights.hold_back(&mut plan, now);
@@ -103,8 +108,9 @@ impl Cluster {
         let may = self.tenure.borrow().clone();
         let writable = !plan.nodes.is_empty()
             && plan.mode == Mode::Enforce
-            && !plan.is_refused()
+            && !plan.labels_are_refused()
             && may == May::Write(in_force.revision.commit.clone());
+        self.binds_are_due(&in_force, &plan, &may);
         tracing::debug!(cluster = self.name, nodes = plan.nodes.len(), writable, ?may, "pass");
         memory.failing.retain(|name, _| plan.nodes.iter().any(|node| node.node == *name));
         if let Some(kube) = kube.filter(|_| writable && memory.rest.is_none_or(|rest| rest <= begun)) {
@@ -124,12 +130,32 @@ impl Cluster {
         live.last_seen?;
         live.touched.clear();
         let mut plan = plan::diff(&self.name, document, &in_force.desired.vocabulary, &live.nodes);
+        plan::gate(&mut plan, document, &in_force.desired.vocabulary, &live.nodes, &BTreeSet::new(), now);
+        plan.kubelet = binds(in_force, document, &live);
         let losing = plan::nodes_that_lose_labels(&plan);
         let pods = if losing.is_empty() { Ok(Vec::new()) } else { live.pods_on(&losing) };
         let none = BTreeSet::new();
         plan.refusals = refusals(&in_force.desired, document, &plan, &live.nodes, pods.as_deref(), &none, now);
         live.pods_hold_back = plan.refusals.iter().any(|refusal| refusal.guard == Guard::RunningPods);
         Some(plan)
+    }
+
+    /// Hands a change of binds on once the labels are as they must be: what attracts work is gone before what it needs.
+    fn binds_are_due(&self, in_force: &Arc<InForce>, plan: &ClusterPlan, may: &May) {
+        let due = plan.kubelet.as_ref().filter(|kubelet| {
+            kubelet.changes_anything()
+                && kubelet.blocked.is_none()
+                && plan.nodes.is_empty()
+                && plan.mode == Mode::Enforce
+                && !plan.is_refused()
+                && *may == May::Write(in_force.revision.commit.clone())
+        });
+        let due = due.map(|plan| Due { in_force: in_force.clone(), plan: plan.clone() });
+        let is_due = due.is_some();
+        self.store.live().binds_due = due;
+        if is_due {
+            self.store.binds_are_due.notify_one();
+        }
     }
 
     async fn apply(&self, memory: &mut Memory, in_force: &Arc<InForce>, plan: &ClusterPlan, kube: &KubeCluster) {
@@ -147,6 +173,7 @@ impl Cluster {
         };
         let (now, done) = (self.now(), Instant::now());
         self.store.written(written(plan, &outcome));
+        self.store.asked(asked(plan, &outcome));
         for (node, change) in written(plan, &outcome) {
             memory.fights.applied(node, change, now);
             memory.failing.remove(node);
@@ -190,7 +217,8 @@ impl Cluster {
         let fleet = &self.in_force().desired.fleet;
         let ends = [&document.spec.suspend, &fleet.suspend].into_iter().flatten().map(|hold| hold.until.moment());
         let allowed = document.spec.allow.iter().map(|allow| allow.until.moment());
-        let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now));
+        let old = plan::storage::next_change(document, &self.store.live().nodes, now);
+        let moments = window.into_iter().chain(ends).chain(allowed).chain(memory.fights.next_try(now)).chain(old);
         // What was due and not done waits for something else than time.
         let retries = memory.failing.values().map(|(_, again)| *again).chain(memory.rest);
         Wake { at: moments.filter(|moment| *moment > now).min(), retry: retries.filter(|again| *again > begun).min() }
@@ -199,30 +227,60 @@ impl Cluster {
     /// Writes down how the cluster stands.
     fn tell_plan(&self, memory: &mut Memory, in_force: &InForce, plan: &ClusterPlan, now: Timestamp) {
         let drifting: Vec<String> = plan.nodes.iter().take(NAMED).map(|node| node.node.clone()).collect();
+        let waiting = plan.waiting.iter().take(NAMED).map(|node| (node.node.clone(), node.why.clone())).collect();
         let counts = NodeCounts {
             managed: plan.managed as usize,
             drifting: plan.nodes.len(),
             absent: plan.absent.len(),
             unmanaged: plan.unmanaged.len(),
+            waiting: plan.waiting.len(),
         };
         self.daemon.board.cluster(&self.name, |report| {
             report.mode = plan.mode;
             report.nodes = counts;
             report.differing_labels = plan.counts().labels();
             report.drifting = drifting;
+            report.waiting = waiting;
             report.refusals = plan.refusals.clone();
+            report.kubelet = plan.kubelet.clone();
             report.fights = memory.fights.open(now).filter(|_| !memory.fights_allowed).cloned().collect();
             report.failing.retain(|name, _| memory.failing.contains_key(name));
             report.compared_with = Some(in_force.revision.short());
         });
         self.tell_refusals(&mut memory.told, plan);
+        self.tell_storage(&mut memory.told, plan);
     }
+}
+
+/// What agents were asked for.
+pub(super) fn asked<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<(&'p str, &'p plan::StorageChange)> {
+    let skipped = left_out(outcome);
+    let stale: BTreeSet<&str> = outcome.stale_storage.iter().map(|stale| stale.node.as_str()).collect();
+    let nodes = plan.nodes.iter().filter(|node| !skipped.contains(node.node.as_str()));
+    let asked = nodes.filter_map(|node| Some((node.node.as_str(), node.storage.as_ref()?)));
+    asked.filter(|(node, _)| !stale.contains(node)).collect()
+}
+
+/// Nodes that could not be written, or were not tried.
+fn left_out(outcome: &ClusterOutcome) -> BTreeSet<&str> {
+    outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect()
+}
+
+/// What must change of the binds, by what was last seen of them.
+fn binds(in_force: &InForce, document: &DesiredCluster, live: &Live) -> Option<KubeletPlan> {
+    let mut seen = live.kubelet.clone()?;
+    if let Ok(seen) = &mut seen {
+        add_config(seen, &document.spec, |path| match in_force.files.get(path) {
+            Some(read) => read.clone(),
+            None => Err(Failure::new(format!("{path} was not read"))),
+        });
+    }
+    plan::kubelet::kubelet(document, &live.nodes, seen.as_ref().map_err(Clone::clone))
 }
 
 /// The changes of a plan that were made.
 pub(super) fn written<'p>(plan: &'p ClusterPlan, outcome: &ClusterOutcome) -> Vec<(&'p str, &'p plan::Change)> {
-    let skipped: BTreeSet<&str> =
-        outcome.failed.iter().map(|failed| &failed.node).chain(&outcome.not_done).map(String::as_str).collect();
+    let skipped = left_out(outcome);
     let stale: BTreeSet<(&str, &str)> =
         outcome.stale.iter().map(|stale| (stale.node.as_str(), stale.key.as_str())).collect();
     let nodes = plan.nodes.iter().filter(|node| !skipped.contains(node.node.as_str()));

@@ -7,12 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::kubelets::Due;
 use crate::adapters::kube::Seen;
 use crate::adapters::objects::{NodeObject, PodObject};
+use crate::adapters::storage_objects::NodeStorageObject;
 use crate::engine::apply::StaleLabel;
 use crate::error::Failure;
-use crate::model::{ObservedCluster, ObservedPod, PodWork};
-use crate::plan::Change;
+use crate::model::{ObservedCluster, ObservedKubelet, ObservedPod, ObservedStorage, PodWork};
+use crate::plan::{Change, StorageChange};
 
 /// A cluster as it was last seen, kept up to date by its watches.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub(super) struct Store {
     keeps_work: AtomicBool,
     /// Told when the pods must be listed anew.
     pub(super) list_pods: Notify,
+    /// Told when a change of binds is due.
+    pub(super) binds_are_due: Notify,
 }
 
 /// What is known of a cluster.
@@ -42,19 +46,26 @@ pub(super) struct Live {
     pods_failure: Option<Failure>,
     /// Whether pods hold changes of nodes back.
     pub(super) pods_hold_back: bool,
+    /// The binds of its kubelets, or why they are not known; none where binds do not apply, or before they were looked at.
+    pub(super) kubelet: Option<Result<ObservedKubelet, String>>,
+    /// A change of binds that is due.
+    pub(super) binds_due: Option<Due>,
 }
 
 impl Default for Live {
     fn default() -> Self {
         let pods_failure = Some(Failure::new("the pods were not listed yet"));
+        let storage_unseen = Some("it was not listed yet".to_owned());
         Self {
-            nodes: ObservedCluster::default(),
+            nodes: ObservedCluster { storage_unseen, ..ObservedCluster::default() },
             touched: HashSet::new(),
             last_seen: None,
             pods: HashMap::new(),
             work: None,
             pods_failure,
             pods_hold_back: false,
+            kubelet: None,
+            binds_due: None,
         }
     }
 }
@@ -190,6 +201,56 @@ impl Store {
         }
     }
 
+    /// Something happened to what agents are asked for, or to what they saw.
+    pub(super) fn storages(&self, seen: Seen<NodeStorageObject>) {
+        let keyed = |object: NodeStorageObject| (object.node().to_owned(), object.observed());
+        let Live { nodes, .. } = &mut *self.live();
+        let was_unseen = nodes.storage_unseen.take().is_some();
+        let is_new = match seen {
+            Seen::Opened | Seen::Alive => was_unseen,
+            Seen::All(objects) => {
+                nodes.storage = objects.into_iter().map(keyed).collect();
+                true
+            }
+            Seen::Changed(object) => {
+                let (node, now) = keyed(object);
+                let before = nodes.storage.insert(node.clone(), now);
+                was_unseen || before.is_none_or(|before| !before.is_alike(&nodes.storage[&node]))
+            }
+            Seen::Gone(object) => nodes.storage.remove(object.node()).is_some(),
+        };
+        if is_new {
+            self.changed.notify_one();
+        }
+    }
+
+    /// The storage of machines cannot be followed: what was known of it does not count until it can be.
+    pub(super) fn storages_failed(&self, why: String) {
+        let Live { nodes, .. } = &mut *self.live();
+        if nodes.storage_unseen.replace(why.clone()) != Some(why) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What agents were just asked for, unless the watch has told more of them.
+    pub(super) fn asked<'c>(&self, asked: impl IntoIterator<Item = (&'c str, &'c StorageChange)>) {
+        let Live { nodes, .. } = &mut *self.live();
+        for (node, change) in asked {
+            let seen = nodes.storage.get(node);
+            if seen.map(|seen| seen.generation) != change.generation {
+                continue;
+            }
+            match &change.to {
+                None => drop(nodes.storage.remove(node)),
+                Some(wanted) => {
+                    // No agent has looked at it, whatever the API server counts it as.
+                    let storage = ObservedStorage { wanted: Some(wanted.clone()), generation: UNCOUNTED, report: None };
+                    nodes.storage.insert(node.to_owned(), storage);
+                }
+            }
+        }
+    }
+
     /// The pods cannot be followed: what was known of them does not count until they can be.
     pub(super) fn pods_failed(&self, failure: Failure) {
         self.live().pods_failure = Some(failure);
@@ -224,6 +285,9 @@ impl Store {
         }
     }
 }
+
+/// The generation of what was written and not yet seen.
+const UNCOUNTED: i64 = -1;
 
 /// Only pods that are bound to labels of their node matter to a plan.
 fn bound(pod: PodObject) -> Option<ObservedPod> {

@@ -19,6 +19,8 @@ const EVENTS: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     refused: BTreeMap<Guard, String>,
+    /// Nodes whose storage is not as it must be, and what is wrong with it.
+    storage: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -44,6 +46,30 @@ impl Cluster {
             self.daemon.tell(NoticeKind::PlanRefused, Some(&self.name), guard.name(), title, lines, severity);
         }
         told.refused = now;
+    }
+
+    /// Tells of machines whose storage is not as it must be, and of those where it is again.
+    pub(super) fn tell_storage(&self, told: &mut Told, plan: &ClusterPlan) {
+        let failed = plan.waiting.iter().filter(|node| node.failed);
+        let now: BTreeMap<String, String> = failed.map(|node| (node.node.clone(), node.why.clone())).collect();
+        for node in told.storage.keys().filter(|node| !now.contains_key(*node)) {
+            tracing::info!(cluster = self.name, node, "its storage fails no longer");
+            let title = format!("{}: the storage of {node} fails no longer", self.name);
+            self.daemon.resolve(NoticeKind::StorageFailed, Some(&self.name), node, title);
+        }
+        for (node, why) in now.iter().filter(|(node, why)| told.storage.get(*node) != Some(why)) {
+            tracing::warn!(cluster = self.name, node, "storage: {why}");
+            let title = format!("{}: the storage of {node} is not as it must be", self.name);
+            self.daemon.tell(
+                NoticeKind::StorageFailed,
+                Some(&self.name),
+                node,
+                title,
+                vec![why.clone()],
+                Severity::Warning,
+            );
+        }
+        told.storage = now;
     }
 
     /// Tells of fights that have just begun.
@@ -94,6 +120,11 @@ impl Cluster {
         }
         for stale in &outcome.stale {
             tracing::info!(cluster = self.name, node = stale.node, key = stale.key, "changed meanwhile: left alone");
+        }
+        for (node, change) in super::reconcile::asked(plan, outcome) {
+            let what =
+                if change.to.is_some() { "its agent is asked for the storage" } else { "its agent is left in peace" };
+            tracing::info!(cluster = self.name, node, revision, "{what}");
         }
         for failed in &outcome.failed {
             tracing::warn!(cluster = self.name, node = failed.node, "not labelled: {}", failed.cause);

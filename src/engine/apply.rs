@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Pass;
+use super::kubelet::KubeletOutcome;
 use super::pass::Live;
-use crate::adapters::kube::{KubeCluster, Stale};
+use crate::adapters::kube::{KubeCluster, PatchError, Patched, Stale};
 use crate::model::Mode;
 use crate::plan::{ClusterPlan, NodePlan, Plan};
 
@@ -17,6 +18,9 @@ use crate::plan::{ClusterPlan, NodePlan, Plan};
 pub trait Progress: Sync {
     /// A node is done, well or not.
     fn node_done(&self, cluster: &str);
+
+    /// Whatever changes the kubelets of a cluster says something.
+    fn told(&self, _cluster: &str, _line: &str) {}
 }
 
 /// Nobody is told.
@@ -48,12 +52,19 @@ pub struct ClusterOutcome {
     pub nodes: usize,
     /// Labels that now are as the plan says.
     pub labels: usize,
+    /// Nodes whose agents now are asked for the storage that the plan says.
+    pub storage: usize,
     /// Labels that somebody else changed after the plan was made; they were left alone.
     pub stale: Vec<StaleLabel>,
+    /// What somebody else asked agents for after the plan was made; it was left alone.
+    pub stale_storage: Vec<StaleLabel>,
     /// Nodes that could not be written.
     pub failed: Vec<FailedNode>,
     /// Nodes that were not tried.
     pub not_done: Vec<String>,
+    /// What became of the binds of its kubelets, where they were to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletOutcome>,
 }
 
 /// A label that somebody else changed after the plan was made.
@@ -93,7 +104,12 @@ impl ClusterOutcome {
 
     /// Whether everything that was asked for was done.
     pub fn is_whole(&self) -> bool {
-        self.stale.is_empty() && self.failed.is_empty() && self.not_done.is_empty()
+        self.labels_are_whole() && self.kubelet.as_ref().is_none_or(KubeletOutcome::is_well)
+    }
+
+    /// Whether every label that was asked for was set.
+    pub fn labels_are_whole(&self) -> bool {
+        self.stale.is_empty() && self.stale_storage.is_empty() && self.failed.is_empty() && self.not_done.is_empty()
     }
 }
 
@@ -151,7 +167,7 @@ pub async fn apply_cluster(
         if stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
             return None;
         }
-        let result = kube.patch(node, stop).await;
+        let result = write_node(kube, node, stop).await;
         if result.as_ref().is_err_and(|error| error.fatal) {
             given_up.store(true, Ordering::Relaxed);
         }
@@ -167,8 +183,11 @@ pub async fn apply_cluster(
             None => outcome.not_done.push(node.node.clone()),
             Some(Ok(patched)) => {
                 outcome.labels += patched.written;
-                outcome.nodes += usize::from(patched.stale.is_empty());
+                outcome.storage += patched.asked;
+                outcome.nodes += usize::from(patched.stale.is_empty() && patched.stale_storage.is_empty());
                 outcome.stale.extend(patched.stale.into_iter().map(|stale| stale_label(node, stale)));
+                let storage = patched.stale_storage.into_iter().map(|stale| stale_label(node, stale));
+                outcome.stale_storage.extend(storage);
             }
             Some(Err(error)) => {
                 let hint = error.failure.advice().map(str::to_owned);
@@ -177,9 +196,24 @@ pub async fn apply_cluster(
         }
     }
     outcome.stale.sort_by(|a, b| (&a.node, &a.key).cmp(&(&b.node, &b.key)));
+    outcome.stale_storage.sort_by(|a, b| (&a.node, &a.key).cmp(&(&b.node, &b.key)));
     outcome.failed.sort_by(|a, b| a.node.cmp(&b.node));
     outcome.not_done.sort();
     outcome
+}
+
+/// The changes of one node. Labels come first: what attracts work goes before what it needs does.
+async fn write_node(kube: &KubeCluster, node: &NodePlan, stop: &AtomicBool) -> Result<Patched, PatchError> {
+    let mut patched = match node.changes.is_empty() {
+        true => Patched::default(),
+        false => kube.patch(node, stop).await?,
+    };
+    if let Some(change) = &node.storage {
+        let asked = kube.ask_storage(&node.node, change, stop).await?;
+        patched.asked += asked.asked;
+        patched.stale_storage = asked.stale_storage;
+    }
+    Ok(patched)
 }
 
 fn stale_label(node: &NodePlan, stale: Stale) -> StaleLabel {

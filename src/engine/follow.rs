@@ -3,7 +3,7 @@
 //! In force is the newest acceptable commit on the way back from the head of the branch along first parents. That is a
 //! function of the history alone, so it does not matter how often one looks, or whether one was killed in between.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ pub struct InForce {
     pub signer: Option<String>,
     /// The folder that relative paths of the state start from, where it lies on this machine.
     pub root: Option<PathBuf>,
-    /// The dumps that clusters have in place of an API server, by the path that their connection names.
-    pub dumps: BTreeMap<String, Result<String, Failure>>,
+    /// The files that clusters name: dumps in place of an API server, and what RKE makes clusters by.
+    pub files: BTreeMap<String, Result<String, Failure>>,
     /// What is worth knowing about it.
     pub warnings: Vec<Problem>,
 }
@@ -276,7 +276,9 @@ impl Follower {
         let folder = folder_in(git, commit, folder.as_deref())?;
         if !folder.as_os_str().is_empty() && git.lacks_folder(commit, &folder)? {
             let missing = format!("the commit has no folder {}", folder.display());
-            return Ok(Verdict::Refused(RefusalReason::invalid(vec![Problem::of_file("empty-state", "", missing)])));
+            let missing =
+                Problem::of_file("empty-state", "", missing).help("bring it back, or name another with --state");
+            return Ok(Verdict::Refused(RefusalReason::invalid(vec![missing])));
         }
         let at = Revision { commit, folder };
         let loaded = self.loader.load_revision(Git::open(&git.path())?, at, shown.clone(), now)?;
@@ -305,7 +307,7 @@ impl Follower {
             });
         }
         let new = in_force(loaded, None);
-        let same = |old: &Arc<InForce>| old.revision == new.revision && old.dumps == new.dumps;
+        let same = |old: &Arc<InForce>| old.revision == new.revision && old.files == new.files;
         let changed = !self.in_force.as_ref().is_some_and(same);
         if changed {
             self.in_force = Some(Arc::new(new));
@@ -315,9 +317,10 @@ impl Follower {
 }
 
 fn in_force(loaded: Loaded, signer: Option<String>) -> InForce {
-    let files = loaded.desired.clusters.values().filter_map(|cluster| cluster.spec.connection.file.clone());
+    let files = loaded.desired.clusters.values().flat_map(|cluster| cluster.spec.files()).map(str::to_owned);
+    let files: BTreeSet<String> = files.collect();
     InForce {
-        dumps: files.map(|path| (loaded.file(&path), path)).map(|(read, path)| (path, read)).collect(),
+        files: files.into_iter().map(|path| (loaded.file(&path), path)).map(|(read, path)| (path, read)).collect(),
         root: loaded.root().map(Path::to_path_buf),
         desired: loaded.desired,
         revision: loaded.revision,

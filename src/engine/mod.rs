@@ -6,7 +6,9 @@
 mod ahead;
 pub mod apply;
 pub mod audit;
+pub mod bootstrap;
 pub mod follow;
+pub mod kubelet;
 pub mod pass;
 mod past;
 pub mod rebalance;

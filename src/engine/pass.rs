@@ -8,9 +8,10 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Loaded;
+use super::kubelet::{self, Kubelets};
 use crate::adapters::dump::{self, Dump};
 use crate::adapters::kube::KubeCluster;
-use crate::adapters::objects::{NodeObject, PodObject};
+use crate::adapters::objects::PodObject;
 use crate::error::Failure;
 use crate::model::work::PodLife;
 use crate::model::{ClusterName, ClusterSpec, Desired, DesiredCluster, Guard, ObservedCluster, ObservedPod, PodWork};
@@ -53,6 +54,8 @@ pub struct Pass {
 pub struct Observed {
     /// Its nodes.
     pub nodes: ObservedCluster,
+    /// What its kubelets see of their machines; none where binds do not apply.
+    pub kubelet: Option<Kubelets>,
     /// The cluster itself.
     pub live: Live,
 }
@@ -104,12 +107,23 @@ pub fn selected<'l>(
 pub async fn observe(loaded: &Loaded, name: &ClusterName, cluster: &DesiredCluster) -> Result<Observed, Failure> {
     if let Some(path) = &cluster.spec.connection.file {
         let dump = dump::read(path, &loaded.file(path)?)?;
-        return Ok(Observed { nodes: dump.nodes.clone(), live: Live::Dump(Box::new(dump)) });
+        let kubelet = kubelet::recorded(&cluster.spec, dump.kubelet.as_ref());
+        let observed = Observed { nodes: dump.nodes.clone(), kubelet, live: Live::Dump(Box::new(dump)) };
+        return Ok(configured(observed, loaded, cluster));
     }
-    match loaded.looked_ahead(name, &cluster.spec).await {
-        Some(answer) => answer,
-        None => observe_live(name, &cluster.spec, loaded.root()).await,
+    let observed = match loaded.looked_ahead(name, &cluster.spec).await {
+        Some(answer) => answer?,
+        None => observe_live(name, &cluster.spec, loaded.root()).await?,
+    };
+    Ok(configured(observed, loaded, cluster))
+}
+
+/// Adds what a file of the state says of the kubelets.
+fn configured(mut observed: Observed, loaded: &Loaded, cluster: &DesiredCluster) -> Observed {
+    if let Some(Kubelets { seen: Ok(seen), .. }) = &mut observed.kubelet {
+        kubelet::add_config(seen, &cluster.spec, |path| loaded.file(path));
     }
+    observed
 }
 
 /// Looks at a cluster that has an API server. A relative kubeconfig is looked for below `root`.
@@ -119,9 +133,8 @@ pub(super) async fn observe_live(
     root: Option<&Path>,
 ) -> Result<Observed, Failure> {
     let kube = KubeCluster::connect(name.as_str(), &spec.connection, root, timeout_of(spec), None).await?;
-    let nodes = kube.nodes().await?.into_iter().map(NodeObject::observed);
-    let nodes = nodes.map(|node| (node.name.clone(), node)).collect();
-    Ok(Observed { nodes: ObservedCluster { nodes }, live: Live::Kube(Box::new(kube)) })
+    let (nodes, kubelet) = tokio::join!(kube.observe(), kubelet::observe(&kube, spec, root));
+    Ok(Observed { nodes: nodes?, kubelet, live: Live::Kube(Box::new(kube)) })
 }
 
 /// Looks at every wanted cluster at the same time, and plans each. A cluster that cannot be reached is reported as such
@@ -163,6 +176,9 @@ async fn plan_cluster(
         Err(failure) => return (unreachable(name, cluster, &failure), None),
     };
     let mut plan = plan::diff(name.as_str(), cluster, &loaded.desired.vocabulary, &observed.nodes);
+    plan::gate(&mut plan, cluster, &loaded.desired.vocabulary, &observed.nodes, &wanted.allow, now);
+    plan.kubelet =
+        observed.kubelet.as_ref().and_then(|seen| plan::kubelet::kubelet(cluster, &observed.nodes, seen.told()));
     plan.refusals = guard(loaded, cluster, &plan, &observed, wanted, now).await;
     (plan, Some(observed))
 }

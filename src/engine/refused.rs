@@ -70,6 +70,10 @@ impl RefusalReason {
         Self::Invalid { problems, errors }
     }
 
+    /// Every word that [`Self::category`] has.
+    pub const CATEGORIES: [&str; 6] =
+        ["invalid", "unsigned", "foreign-signature", "bad-signature", "rewound", "too-far"];
+
     /// A word for it that never changes, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -80,6 +84,23 @@ impl RefusalReason {
             Self::Rewound { .. } => "rewound",
             Self::TooFar { .. } => "too-far",
         }
+    }
+}
+
+impl RefusedRevision {
+    /// The problems of its state, a line each, as far as they are kept.
+    pub fn problems(&self) -> Vec<String> {
+        let RefusalReason::Invalid { problems, .. } = &self.reason else { return Vec::new() };
+        problems.iter().map(line).collect()
+    }
+}
+
+/// A problem in one line.
+fn line(problem: &Problem) -> String {
+    match problem {
+        Problem { file, line: 0, message, .. } if file.is_empty() => message.clone(),
+        Problem { file, line: 0, message, .. } => format!("{file}: {message}"),
+        Problem { file, line, message, .. } => format!("{file}:{line}: {message}"),
     }
 }
 
@@ -99,12 +120,7 @@ impl fmt::Display for RefusalReason {
             Self::Invalid { problems, errors } => {
                 let s = if *errors == 1 { "" } else { "s" };
                 write!(f, "it does not validate ({errors} error{s})")?;
-                match problems.first() {
-                    Some(Problem { file, line: 0, message, .. }) if file.is_empty() => write!(f, ": {message}"),
-                    Some(Problem { file, line: 0, message, .. }) => write!(f, ": {file}: {message}"),
-                    Some(Problem { file, line, message, .. }) => write!(f, ": {file}:{line}: {message}"),
-                    None => Ok(()),
-                }
+                problems.first().map_or(Ok(()), |first| write!(f, ": {}", line(first)))
             }
             Self::Unsigned => f.write_str("it is not signed"),
             Self::ForeignSignature { signer } => write!(f, "it is signed by {signer}, which is not an allowed signer"),

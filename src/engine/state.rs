@@ -389,10 +389,10 @@ fn clusters_of(parsed: &Parsed) -> impl Iterator<Item = &ClusterManifest> {
     })
 }
 
-/// Dumps that a cluster's connection names may lie in the state, and are no documents of it.
+/// Dumps and files of RKE that a Cluster names may lie in the state, and are no documents of it.
 fn dumps_of(parsed: &[Arc<Parsed>]) -> HashSet<String> {
     let clusters = parsed.iter().flat_map(|parsed| clusters_of(parsed));
-    let files = clusters.filter_map(|cluster| cluster.spec.connection.file.clone());
+    let files = clusters.flat_map(|cluster| cluster.spec.files()).map(str::to_owned);
     files.filter_map(|file| Some(normalized(Path::new(&file))?.to_string_lossy().into_owned())).collect()
 }
 

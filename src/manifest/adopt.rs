@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::write::{WriteError, document};
-use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection};
+use crate::model::cluster::{ClusterKind, ClusterMetadata, Connection, Directory, Kubelet, Storage, Verify};
 use crate::model::fleet::{FleetKind, FleetMetadata};
 use crate::model::group::{GroupKind, GroupMetadata};
-use crate::model::node::{Devices, Gpu, NodeKind, NodeMetadata, Workload};
+use crate::model::node::{Devices, Gpu, NodeKind, NodeMetadata, StorageException, Workload};
+use crate::model::path::{Bind, StoragePath};
+use crate::model::storage::WantedDirectory;
 use crate::model::vocabulary::{fixed, is_reserved};
 use crate::model::{
     ApiVersion, ClusterManifest, ClusterName, ClusterSpec, Desired, FleetManifest, FleetSpec, GroupManifest, GroupName,
-    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedNode, Vocabulary,
+    GroupSpec, LabelKey, LabelValue, Mode, NodeManifest, NodeSpec, ObservedCluster, ObservedKubelet, ObservedNode,
+    ObservedStorage, StorageWanted, Vocabulary,
 };
 
 /// What to adopt.
@@ -29,6 +32,8 @@ pub struct Adoption<'a> {
     pub has_fleet: bool,
     /// Prefixes of label keys that are declared as well, beside the keys without a prefix.
     pub prefixes: &'a [String],
+    /// How its kubelets are configured, and their live binds, where that is adopted.
+    pub kubelet: Option<&'a (Kubelet, ObservedKubelet)>,
 }
 
 /// The documents of an adopted cluster.
@@ -52,12 +57,14 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
             FleetManifest { api_version: ApiVersion::V1, kind: FleetKind::It, metadata, spec: FleetSpec::default() };
         adopted.files.insert("fleet.yaml".to_owned(), document(&fleet)?);
     }
+    let common = common_storage(adoption.live);
     let spec = ClusterSpec {
         connection: adoption.connection.clone(),
         mode: adoption.mode,
         timeout: None,
-        kubelet: None,
-        storage: None,
+        kubelet: adoption.kubelet.map(|(kubelet, seen)| with_binds(kubelet, seen, &mut adopted.left_alone)),
+        storage: common.as_ref().map(storage_of),
+        bootstrap: None,
         rebalance: None,
         windows: Vec::new(),
         allow: Vec::new(),
@@ -78,7 +85,8 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
 
     for node in adoption.live.nodes.values() {
         let Ok(name) = node.name.parse() else { continue };
-        let spec = node_spec(node, adoption, &groups);
+        let mut spec = node_spec(node, adoption, &groups);
+        spec.storage = exception(adoption.live.storage.get(&node.name), common.as_ref());
         adopted.left_alone.extend(spec.unmanaged.iter().map(|key| {
             format!("{}: {key}={}", node.name, node.labels.get(key.as_str()).map_or("(none)", String::as_str))
         }));
@@ -88,6 +96,63 @@ pub fn adopt(adoption: &Adoption<'_>) -> Result<Adopted, WriteError> {
         adopted.nodes += 1;
     }
     Ok(adopted)
+}
+
+/// What the agents of most machines are asked for.
+fn common_storage(live: &ObservedCluster) -> Option<StorageWanted> {
+    let mut kinds: Vec<(&StorageWanted, usize)> = Vec::new();
+    for wanted in live.storage.values().filter_map(|seen| seen.wanted.as_ref()) {
+        match kinds.iter_mut().find(|(known, _)| *known == wanted) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((wanted, 1)),
+        }
+    }
+    kinds.into_iter().max_by_key(|(_, count)| *count).map(|(wanted, _)| wanted.clone())
+}
+
+/// The same as a Cluster document says it.
+fn storage_of(wanted: &StorageWanted) -> Storage {
+    let directory = |(path, directory): (&StoragePath, &WantedDirectory)| Directory {
+        path: path.clone(),
+        mode: directory.mode.clone(),
+        owner: directory.owner.clone(),
+        roles: Vec::new(),
+    };
+    Storage {
+        root: wanted.root.clone(),
+        link: wanted.link.clone(),
+        file_systems: wanted.file_systems.clone(),
+        sources: wanted.sources.clone(),
+        directories: wanted.directories.iter().map(directory).collect(),
+        local: wanted.local,
+        min_free: wanted.min_free_bytes.and_then(|bytes| bytes.to_string().parse().ok()),
+        write_test: wanted.write_test,
+        verify: Verify::Agent,
+        probe_timeout: format!("{}s", wanted.timeout_seconds).parse().ok(),
+        stale_after: None,
+    }
+}
+
+/// How a machine's storage departs from that.
+fn exception(seen: Option<&ObservedStorage>, common: Option<&StorageWanted>) -> Option<StorageException> {
+    let (own, common) = (seen?.wanted.as_ref()?, common?);
+    let differs = (own.local, &own.link) != (common.local, &common.link);
+    let reason = "as it was when the cluster was adopted".to_owned();
+    differs.then(|| StorageException { local: own.local, link: own.link.clone(), reason })
+}
+
+/// The kubelet section with all live binds that a state can say.
+fn with_binds(kubelet: &Kubelet, seen: &ObservedKubelet, left_alone: &mut Vec<String>) -> Kubelet {
+    let mut kubelet = kubelet.clone();
+    for bind in &seen.binds {
+        match bind.parse::<Bind>() {
+            Ok(bind) if !kubelet.extra_binds.iter().any(|known| known.destination() == bind.destination()) => {
+                kubelet.extra_binds.push(bind);
+            }
+            _ => left_alone.push(format!("the kubelet bind {bind}")),
+        }
+    }
+    kubelet
 }
 
 type Groups = BTreeMap<LabelValue, GroupName>;
@@ -185,7 +250,7 @@ mod tests {
             let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             ((*name).to_owned(), ObservedNode { name: (*name).to_owned(), labels, ..ObservedNode::default() })
         });
-        ObservedCluster { nodes: nodes.collect() }
+        ObservedCluster { nodes: nodes.collect(), ..ObservedCluster::default() }
     }
 
     #[test]
@@ -211,6 +276,7 @@ mod tests {
             state: &Desired::default(),
             has_fleet: false,
             prefixes: &prefixes,
+            kubelet: None,
         };
         let adopted = adopt(&adoption).expect("documents");
         let parsed: Vec<_> =

@@ -134,7 +134,8 @@ fn decode(source: &SourceText, kind: &str, marked: Marked, problems: &mut Vec<Pr
         && node.spec.labels.len() > MAX_LABELS
     {
         let place = mark.key_place(&[Step::Key("spec"), Step::Key("labels")]);
-        problems.push(source.error("too-many-labels", place, format!("a node has more than {MAX_LABELS} labels")));
+        let message = format!("a node has more than {MAX_LABELS} labels");
+        problems.push(source.error("too-many-labels", place, message).help("keep those that something reads"));
         return None;
     }
     Some(Document { manifest, mark, source: source.clone() })
@@ -152,7 +153,9 @@ fn header(source: &SourceText, value: &Value, mark: &Mark) -> Result<&'static st
             .error("missing-field", mark.place, format!("the document has no `{key}`"))
             .help(format!("every document begins with `apiVersion: {API_VERSION}` and a `kind`"))),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err(source.error("wrong-type", mark.place(&[Step::Key(key)]), format!("`{key}` must be text"))),
+        Some(_) => Err(source
+            .error("wrong-type", mark.place(&[Step::Key(key)]), format!("`{key}` must be text"))
+            .help(format!("every document begins with `apiVersion: {API_VERSION}` and a `kind`"))),
     };
     let version = text("apiVersion")?;
     if version != API_VERSION {
@@ -345,7 +348,7 @@ mod tests {
                 "6:14 wrong-type expected true or false, found the text \"yes\" (write true or false, without quotes)",
                 "7:29 wrong-type expected a GPU model in text, or true or false, found the number 4090 (put it in quotes, so that YAML reads it as text)",
                 "8:22 unknown-value `trian` is not known here (did you mean `train`?)",
-                "10:5 bad-value \"bad key\" is not a label key: ' ' is not allowed, use only letters, digits, '-', '_' and '.'",
+                "10:5 bad-value \"bad key\" is not a label key: ' ' is not allowed (use only letters, digits, '-', '_' and '.')",
                 "11:14 wrong-type expected text (a label value), found the number 1.10 (put it in quotes, so that YAML reads it as text)",
             ]
         );

@@ -2,7 +2,7 @@
 
 use serde_yaml::Value;
 
-use crate::model::text::closest;
+use crate::model::text::{Invalid, closest};
 
 /// A message of serde, sorted.
 pub(crate) enum Misfit<'m> {
@@ -54,7 +54,11 @@ pub(crate) fn explain(message: &str, value: Option<&Value>, written: &str) -> (&
     }
     let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some(rest) = mismatch.filter(|rest| rest.contains(", expected ")) else {
-        return ("bad-value", message.to_owned(), None);
+        let (message, help) = match Invalid::apart(message) {
+            Some((message, help)) => (message, Some(help.to_owned())),
+            None => (message, None),
+        };
+        return ("bad-value", message.to_owned(), help);
     };
     let expected = rest.rsplit_once(", expected ").map_or(rest, |(_, expected)| expected);
     let wanted = in_words(expected);
@@ -67,10 +71,18 @@ pub(crate) fn explain(message: &str, value: Option<&Value>, written: &str) -> (&
             Some("write true or false, without quotes".to_owned())
         }
         Some(Value::String(text)) if wanted == "a list" => Some(format!("write it as a list: [{text}]")),
+        Some(Value::String(text)) if wanted.contains("number") && text.parse::<f64>().is_ok() => {
+            Some("write it without quotes".to_owned())
+        }
         Some(Value::Null) => Some("remove the field, or give it a value".to_owned()),
         _ => None,
     };
-    ("wrong-type", format!("expected {wanted}, found {}", kind_of(value, written)), help)
+    let help = help.unwrap_or_else(|| match wanted {
+        "a mapping" => "write it as a mapping: {field: value}".to_owned(),
+        "a list" => "write it as a list: [one, two]".to_owned(),
+        _ => format!("give {wanted}"),
+    });
+    ("wrong-type", format!("expected {wanted}, found {}", kind_of(value, written)), Some(help))
 }
 
 fn is_yes_or_no(text: &str) -> bool {

@@ -1,7 +1,10 @@
 //! The documents of a repository joined into the desired state: names are unique, references exist, labels do not
 //! collide. Every document that is right is kept; every one that is not is reported.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod bootstrap;
+mod storage;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,12 +13,14 @@ use super::decode::{Document, Manifest};
 use super::hints;
 use super::problem::{Problem, SourceText};
 use super::yaml::{Mark, Place, Step};
+use crate::model::cluster::Connection;
 use crate::model::desired::DesiredGroup;
+use crate::model::fleet::VocabularySpec;
 use crate::model::node::Hold;
-use crate::model::vocabulary::{Field, fixed, is_reserved};
+use crate::model::vocabulary::{Field, is_reserved, meanings};
 use crate::model::{
     ClusterManifest, ClusterName, Desired, DesiredCluster, DesiredLabel, DesiredNode, FleetManifest, FleetSpec,
-    GroupManifest, GroupName, NodeManifest, NodeName, Origin, Vocabulary,
+    GroupManifest, GroupName, LabelKey, NodeManifest, NodeName, Origin, Vocabulary,
 };
 
 /// A repository joined into one state.
@@ -118,22 +123,38 @@ impl Linker<'_> {
                 .push(other.source.error("duplicate-name", other.name(), message).help("join the two documents"));
         }
         let spec = &fleet.spec;
-        let labels = [Step::Key("spec"), Step::Key("labels")];
-        let mut seen = BTreeSet::new();
-        let platform = spec.labels.platform.iter().map(|key| (key, "spec.platform"));
-        for (key, field) in fixed(&spec.labels).into_iter().chain(platform) {
-            if !seen.insert(key) {
-                let message = format!("the key `{key}` has two meanings in the vocabulary; one is {field}");
-                self.problems.push(at.source.error("label-collision", at.key(&labels), message));
-            }
-            if is_reserved(key) {
-                let message = format!("`{key}` belongs to Kubernetes and cannot be part of the vocabulary");
-                self.problems.push(at.source.error("reserved-label", at.key(&labels), message));
-            }
-        }
+        self.vocabulary(&spec.labels, *at);
         self.ended(spec.suspend.as_ref(), "suspend", "the suspension of the fleet", *at);
         self.desired.vocabulary = Arc::new(Vocabulary::new(spec.labels.clone()));
         self.desired.fleet = Arc::new(spec.clone());
+    }
+
+    /// The keys of the vocabulary mean one thing each, and none of them belongs to somebody else.
+    fn vocabulary(&mut self, labels: &VocabularySpec, at: At<'_>) {
+        let mut seen: BTreeMap<&LabelKey, (&str, Vec<Step<'_>>)> = BTreeMap::new();
+        for (key, meaning, index) in meanings(labels) {
+            let field = [Step::Key("spec"), Step::Key("labels"), Step::Key(meaning)].into_iter();
+            let path: Vec<Step<'_>> = field.chain(index.map(Step::Index)).collect();
+            if let Some((first, other)) = seen.get(key) {
+                // What has its default stands nowhere.
+                let place = if at.mark.get(&path).is_some() { at.value(&path) } else { at.value(other) };
+                let problem = match *first == meaning {
+                    true => at.source.error("duplicate-value", place, format!("`{key}` is listed twice")),
+                    false => {
+                        let message = format!("the key `{key}` is that of both `{first}` and `{meaning}`");
+                        at.source.error("label-collision", place, message)
+                    }
+                };
+                self.problems.push(problem.help("give each meaning a key of its own"));
+            } else {
+                seen.insert(key, (meaning, path.clone()));
+            }
+            if is_reserved(key) {
+                let message = format!("`{key}` belongs to Kubernetes and cannot be part of the vocabulary");
+                let problem = at.source.error("reserved-label", at.value(&path), message);
+                self.problems.push(problem.help("use a domain of your own"));
+            }
+        }
     }
 
     /// Warns of a hold whose time is over.
@@ -154,7 +175,10 @@ impl Linker<'_> {
                 continue;
             }
             self.connection(cluster, *at);
-            self.binds_and_directories(cluster, *at);
+            self.twin(cluster, *at);
+            self.problems.extend(super::binds::problems(cluster, at.source, at.mark));
+            self.storage(cluster, *at);
+            self.problems.extend(bootstrap::check(cluster, *at));
             self.ended(cluster.spec.suspend.as_ref(), "suspend", &format!("the suspension of `{name}`"), *at);
             for (index, allow) in cluster.spec.allow.iter().enumerate() {
                 if allow.until.has_passed(self.now) {
@@ -167,8 +191,11 @@ impl Linker<'_> {
                 }
             }
             let origin = at.origin(at.name());
+            let kubelet = super::binds::origins(cluster, at.source, at.mark);
             let spec = Arc::new(cluster.spec.clone());
-            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, nodes: BTreeMap::new() });
+            let places = bootstrap::places(*at);
+            let nodes = BTreeMap::new();
+            self.desired.clusters.insert(name.clone(), DesiredCluster { spec, origin, kubelet, places, nodes });
         }
     }
 
@@ -189,24 +216,18 @@ impl Linker<'_> {
         );
     }
 
-    fn binds_and_directories(&mut self, cluster: &ClusterManifest, at: At<'_>) {
-        let mut seen = BTreeSet::new();
-        for (index, bind) in cluster.spec.kubelet.iter().flat_map(|kubelet| &kubelet.extra_binds).enumerate() {
-            if !seen.insert(bind.destination()) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("kubelet"), Step::Key("extraBinds"), Step::Index(index)]);
-                let message = format!("two binds have the destination {}", bind.destination());
-                self.problems.push(at.source.error("duplicate-bind", place, message).help("keep one of them"));
-            }
+    /// Warns of two documents that lead to one cluster: each would undo what the other asks for.
+    fn twin(&mut self, cluster: &ClusterManifest, at: At<'_>) {
+        let connection = &cluster.spec.connection;
+        let same = |other: &&DesiredCluster| other.spec.connection == *connection;
+        if connection.file.is_some() || *connection == Connection::default() {
+            return;
         }
-        let mut seen = BTreeSet::new();
-        for (index, directory) in cluster.spec.storage.iter().flat_map(|storage| &storage.directories).enumerate() {
-            if !seen.insert(&directory.path) {
-                let place =
-                    at.value(&[Step::Key("spec"), Step::Key("storage"), Step::Key("directories"), Step::Index(index)]);
-                let message = format!("the directory {} is listed twice", directory.path);
-                self.problems.push(at.source.error("duplicate-directory", place, message).help("keep one of them"));
-            }
+        if let Some(first) = self.desired.clusters.values().find(same) {
+            let message = format!("the connection leads to the same cluster as that of {}", first.origin);
+            let place = at.key(&[Step::Key("spec"), Step::Key("connection")]);
+            let problem = at.source.warning("duplicate-connection", place, message);
+            self.problems.push(problem.help("let only one Cluster document lead to each cluster"));
         }
     }
 
@@ -342,6 +363,7 @@ impl Linker<'_> {
     fn node(&mut self, node: &Arc<NodeManifest>, at: At<'_>, default: Option<&(&GroupName, Origin)>) -> DesiredNode {
         let spec = &node.spec;
         self.check_labels(node, at);
+        self.storage_exception(node, at);
         self.ended(spec.hold.as_ref(), "hold", &format!("the hold of `{}`", node.metadata.name), at);
         // A node that leaves the group label alone is in no group by default.
         let default = default.filter(|_| !spec.unmanaged.contains(self.desired.vocabulary.group()));
@@ -391,21 +413,22 @@ impl Linker<'_> {
         for (index, role) in node.spec.platform.iter().enumerate() {
             let place = at.value(&[spec, Step::Key("platform"), Step::Index(index)]);
             if !vocabulary.platform().contains(role) {
-                let known: Vec<&str> = vocabulary.platform().iter().map(crate::model::LabelKey::as_str).collect();
+                let known: Vec<&str> = vocabulary.platform().iter().map(LabelKey::as_str).collect();
                 let problem = at.source.error("unknown-role", place, format!("there is no platform role `{role}`"));
                 let help = hints::choose(role.as_str(), &known);
                 self.problems.push(
                     problem.help(help.unwrap_or_else(|| "list it under `labels.platform` of the Fleet".to_owned())),
                 );
             } else if node.spec.platform[..index].contains(role) {
-                self.problems.push(at.source.error("duplicate-value", place, format!("`{role}` is listed twice")));
+                let problem = at.source.error("duplicate-value", place, format!("`{role}` is listed twice"));
+                self.problems.push(problem.help("keep one of them"));
             }
         }
         for (index, workload) in node.spec.workloads.iter().enumerate() {
             if node.spec.workloads[..index].contains(workload) {
                 let place = at.value(&[spec, Step::Key("workloads"), Step::Index(index)]);
                 let message = format!("`{}` is listed twice", vocabulary.workload_key(*workload));
-                self.problems.push(at.source.error("duplicate-value", place, message));
+                self.problems.push(at.source.error("duplicate-value", place, message).help("keep one of them"));
             }
         }
         for (index, key) in node.spec.unmanaged.iter().enumerate() {

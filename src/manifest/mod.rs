@@ -4,11 +4,14 @@
 //! problem on the way, `link` joins the documents of a repository into the desired state.
 
 pub mod adopt;
+mod binds;
+pub mod crd;
 pub mod decode;
 pub mod edit;
 mod hints;
 pub mod link;
 pub mod problem;
+pub mod rke;
 pub mod schema;
 pub mod write;
 pub mod yaml;

@@ -240,7 +240,10 @@ impl<'s> Reader<'s> {
                 let target = self.expand(anchor, place)?;
                 if let Some(Open::Mapping { key: key @ None, .. }) = self.open.last_mut() {
                     let Value::String(text) = &target.value else {
-                        return Err(self.error("yaml-key", place, "an alias of a collection is used as a key").into());
+                        return Err(self
+                            .error("yaml-key", place, "an alias of a collection is used as a key")
+                            .help("keys must be plain text")
+                            .into());
                     };
                     *key = Some((text.as_str().into(), place));
                     return Ok(Progress::Open);
@@ -288,7 +291,10 @@ impl<'s> Reader<'s> {
 
     fn expand(&mut self, anchor: usize, place: Place) -> Result<Marked, Box<Problem>> {
         let Some(target) = self.anchors.get(&anchor) else {
-            return Err(self.error("yaml-alias", place, "the alias stands inside the value that it names").into());
+            return Err(self
+                .error("yaml-alias", place, "the alias stands inside the value that it names")
+                .help("write the value out")
+                .into());
         };
         if self.open.len() + target.mark.depth() > MAX_DEPTH {
             return Err(self.too_deep(place).into());
@@ -322,6 +328,7 @@ impl<'s> Reader<'s> {
 
     fn too_deep(&self, place: Place) -> Problem {
         self.error("yaml-depth", place, format!("values are nested more than {MAX_DEPTH} deep"))
+            .help("no document of drover is nested a tenth as deep: remove what is not drover's")
     }
 
     fn close(&mut self) -> Result<(), Box<Problem>> {
@@ -355,7 +362,11 @@ impl<'s> Reader<'s> {
                     merges.extend(merged(self.source, marked, place)?);
                 } else if entries.contains_key(&*name) {
                     if self.problems.len() >= MAX_DUPLICATES {
-                        return Err(self.source.error("duplicate-key", place, "too many keys are given twice").into());
+                        return Err(self
+                            .source
+                            .error("duplicate-key", place, "too many keys are given twice")
+                            .help("remove one of each two")
+                            .into());
                     }
                     let first = marks.iter().find(|(known, _, _)| *known == name).map_or(0, |(_, first, _)| first.line);
                     let message = format!("the key `{name}` is given twice; first in line {first}");
@@ -378,17 +389,22 @@ impl<'s> Reader<'s> {
         }
         let line = self.source.line(at.line());
         let problem = self.error("yaml-syntax", place, format!("this is not YAML: {}", error.info()));
-        if line.trim_start_matches(' ').starts_with('\t') {
-            return problem.help("YAML is indented with spaces; replace the tab");
-        }
-        problem
+        problem.help(if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|mark| line.starts_with(mark)) {
+            "git left a merge conflict here: resolve it"
+        } else if line.trim_start_matches(' ').starts_with('\t') {
+            "YAML is indented with spaces; replace the tab"
+        } else {
+            "check the brackets, quotes, colons and the indentation here and just before"
+        })
     }
 }
 
 /// The mappings that a `<<` key merges.
 fn merged(source: &SourceText, marked: Marked, place: Place) -> Result<Vec<Marked>, Box<Problem>> {
-    let refuse =
-        || Box::new(source.error("yaml-merge", place, "`<<` merges a mapping or a list of mappings, not this"));
+    let refuse = || {
+        let problem = source.error("yaml-merge", place, "`<<` merges a mapping or a list of mappings, not this");
+        Box::new(problem.help("name an anchor of a mapping, as in `<<: *common`"))
+    };
     match (marked.value, marked.mark) {
         (value @ Value::Mapping(_), mark) => Ok(vec![Marked { value, mark }]),
         (Value::Sequence(values), Mark { parts: Parts::Sequence(marks), .. })

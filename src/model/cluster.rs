@@ -6,9 +6,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::Bootstrap;
 use super::node::Hold;
-use super::number::{Count, Fraction};
-use super::path::{Bind, DirectoryMode, HostPath, StoragePath};
+use super::number::{ByteSize, Count, Fraction};
+use super::path::{Bind, DirectoryMode, HostPath, Owner, StoragePath};
+use super::text::RancherId;
 use super::time::{Deadline, Interval, Schedule, ZoneName};
 use super::{ApiVersion, ClusterName, LabelKey, LabelValue, kind};
 
@@ -55,6 +57,9 @@ pub struct ClusterSpec {
     /// The storage paths that every machine must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// What a new machine needs before it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// How machines move between groups by load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
@@ -67,6 +72,14 @@ pub struct ClusterSpec {
     /// Nothing is written until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<Hold>,
+}
+
+impl ClusterSpec {
+    /// The files that it names beside the documents of the state: a dump of the cluster, the cluster.yml of RKE.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let config = self.kubelet.as_ref().and_then(|kubelet| kubelet.rke.as_ref()).map(|rke| rke.config.as_str());
+        self.connection.file.as_deref().into_iter().chain(config)
+    }
 }
 
 /// How a cluster is reached: by a kubeconfig, from inside it, or not at all (a dump of its objects).
@@ -110,9 +123,39 @@ impl Mode {
 pub struct Kubelet {
     /// What configures the kubelets of this cluster.
     pub manager: KubeletManager,
-    /// Host directories bound into the kubelet container.
+    /// Of `manager: rke`: where its configuration lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rke: Option<Rke>,
+    /// Of `manager: rancher`: which cluster of which Rancher it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rancher: Option<Rancher>,
+    /// Host directories bound into the kubelet container. Binds that are live and not named here are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_binds: Vec<Bind>,
+    /// Destinations of binds that must not be there any more: drover removes a bind only where this says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_binds: Vec<HostPath>,
+    /// For how long a change is followed until every kubelet has it (default 1h).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
+}
+
+/// Where the configuration of a cluster that RKE1 made lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rke {
+    /// Its cluster.yml, relative to the root of the state, or an absolute path beside it.
+    pub config: String,
+}
+
+/// Which cluster of which Rancher this is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rancher {
+    /// How the cluster in which Rancher itself runs is reached.
+    pub connection: Connection,
+    /// The id that Rancher gave this cluster, such as `c-x7k2p`.
+    pub cluster: RancherId,
 }
 
 /// What configures the kubelets of a cluster.
@@ -127,18 +170,77 @@ pub enum KubeletManager {
     None,
 }
 
+impl KubeletManager {
+    /// Whether binds of the kubelet exist there at all.
+    pub fn has_binds(self) -> bool {
+        self != Self::None
+    }
+}
+
+impl fmt::Display for KubeletManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Rke => "rke",
+            Self::Rancher => "rancher",
+            Self::None => "none",
+        })
+    }
+}
+
 /// The storage paths that every machine must have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Storage {
-    /// Where the distributed file system is mounted or linked to.
+    /// Where pods look for the distributed file system: a path in its mount, or a symbolic link to one.
     pub root: HostPath,
-    /// File-system types that count as distributed.
+    /// The directory inside a mount that the root is a symbolic link to, where it is one; agents make the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<HostPath>,
+    /// File-system types that count as distributed (default: the usual ones, such as nfs4, ceph and fuse.juicefs).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_systems: Vec<String>,
+    /// What may be mounted, as `mount` shows it, such as `10.0.0.5:/k8s`; a `*` at the end stands for any rest. Anything,
+    /// where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// Directories below the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<Directory>,
+    /// The root may lie on the machine's own disk: pods get their volumes from a CSI driver, and only the directories count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+    /// The least free space of the file system, such as `10Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free: Option<ByteSize>,
+    /// Agents also write and remove a file to see that it can be done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_test: bool,
+    /// Who tells whether the storage of a machine is as it must be (default: its agent).
+    #[serde(default, skip_serializing_if = "Verify::is_default")]
+    pub verify: Verify,
+    /// How long a look at the file system may take before it counts as hung (default 10s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_timeout: Option<Interval>,
+    /// How old the last word of an agent may be before nothing is known of its machine (default 15m).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Interval>,
+}
+
+/// Who tells whether the storage of a machine is as it must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The agent on it: labels that attract work are only set on machines whose storage it has verified.
+    #[default]
+    Agent,
+    /// Nobody: there are no agents, and labels are set without looking.
+    None,
+}
+
+impl Verify {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A directory below the storage root.
@@ -150,6 +252,12 @@ pub struct Directory {
     /// Its permission bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<DirectoryMode>,
+    /// Whose it is: the numbers of a user and a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Only machines with one of these platform roles need it; all do, where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<LabelKey>,
 }
 
 /// How machines move between groups by load.
@@ -297,11 +405,15 @@ pub enum Guard {
     Suspended,
     /// Another manager keeps undoing a change: drover leaves that label alone for a while.
     Fighting,
+    /// The kubelets of the cluster would restart, since their binds change.
+    KubeletRestart,
+    /// A node would attract work while its storage is not verified: those labels wait.
+    StorageUnverified,
 }
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::TooManyNodes,
         Self::EmptyState,
         Self::LastPlatformRole,
@@ -310,7 +422,14 @@ impl Guard {
         Self::OutsideWindow,
         Self::Suspended,
         Self::Fighting,
+        Self::KubeletRestart,
+        Self::StorageUnverified,
     ];
+
+    /// Whether it holds back the binds of kubelets and nothing else.
+    pub fn is_of_binds(self) -> bool {
+        matches!(self, Self::KubeletRestart | Self::StorageUnverified)
+    }
 
     /// Its name in state files, on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -323,6 +442,8 @@ impl Guard {
             Self::OutsideWindow => "outside-window",
             Self::Suspended => "suspended",
             Self::Fighting => "fighting",
+            Self::KubeletRestart => "kubelet-restart",
+            Self::StorageUnverified => "storage-unverified",
         }
     }
 }

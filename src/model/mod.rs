@@ -2,10 +2,12 @@
 //!
 //! Nothing here reads a file, a clock or a network.
 
+pub mod bootstrap;
 pub mod cluster;
 pub mod desired;
 pub mod fleet;
 pub mod group;
+pub mod kubelet;
 pub mod moves;
 pub mod node;
 pub mod notice;
@@ -13,7 +15,9 @@ pub mod number;
 pub mod observed;
 pub mod origin;
 pub mod path;
+pub mod secret;
 pub mod selector;
+pub mod storage;
 pub mod template;
 pub mod text;
 pub mod time;
@@ -21,15 +25,18 @@ pub mod vocabulary;
 pub mod work;
 pub mod write_back;
 
+pub use bootstrap::Bootstrap;
 pub use cluster::{ClusterManifest, ClusterSpec, Guard, Mode};
-pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode};
+pub use desired::{Desired, DesiredCluster, DesiredLabel, DesiredNode, DesiredStorage};
 pub use fleet::{FleetManifest, FleetSpec};
 pub use group::{GroupManifest, GroupSpec};
+pub use kubelet::ObservedKubelet;
 pub use moves::Move;
 pub use node::{NodeManifest, NodeSpec};
 pub use notice::{Notice, NoticeKind, Severity};
 pub use observed::{Manager, ObservedCluster, ObservedNode, ObservedPod};
-pub use origin::Origin;
+pub use origin::{Origin, Places};
+pub use storage::{ObservedStorage, StorageReport, StorageWanted};
 pub use text::{ClusterName, GroupName, LabelKey, LabelValue, NodeName};
 pub use vocabulary::Vocabulary;
 pub use work::{PodWork, Taint, Toleration};

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use super::path::HostPath;
+use super::text::Invalid;
 use super::time::Deadline;
 use super::{ApiVersion, ClusterName, GroupName, LabelKey, LabelValue, NodeName, kind};
 
@@ -69,6 +71,22 @@ pub struct NodeSpec {
     /// Keeps the rebalancer away for a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Where its storage is another one than that of its cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageException>,
+}
+
+/// How the storage of a machine departs from that of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageException {
+    /// The root may lie on the machine's own disk, as on the server of the file system itself.
+    pub local: bool,
+    /// Where the root leads to on this machine, where it is a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<HostPath>,
+    /// Why.
+    pub reason: String,
 }
 
 /// Hardware that pods may select.
@@ -148,7 +166,8 @@ impl<'de> Deserialize<'de> for Gpu {
             }
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Gpu, E> {
                 if value.is_empty() {
-                    return Err(E::custom("the GPU model is empty"));
+                    let help = "name the model, or write true for any and false for none";
+                    return Err(E::custom(Invalid::new("the GPU model is empty", help)));
                 }
                 value.parse().map(Gpu::Model).map_err(E::custom)
             }

@@ -73,6 +73,8 @@ pub enum NoticeKind {
     NodeAbsent,
     /// This replica no longer holds the lease of a cluster.
     LeaseLost,
+    /// The storage of a machine is not as it must be: what attracts work there is taken off.
+    StorageFailed,
     /// The rebalancer moved a machine.
     MoveMade,
     /// Pods wait for machines of their group.
@@ -96,6 +98,7 @@ impl NoticeKind {
             Self::NodeJoined => "node-joined",
             Self::NodeAbsent => "node-absent",
             Self::LeaseLost => "lease-lost",
+            Self::StorageFailed => "storage-failed",
             Self::MoveMade => "move-made",
             Self::PodsPending => "pods-pending",
             Self::NoMove => "no-move",
@@ -113,6 +116,7 @@ impl NoticeKind {
             | Self::SyncFailed
             | Self::NodeAbsent
             | Self::LeaseLost
+            | Self::StorageFailed
             | Self::PodsPending
             | Self::NoMove => true,
             Self::RevisionApplied | Self::ChangesApplied | Self::NodeJoined | Self::MoveMade => false,

@@ -1,12 +1,13 @@
 //! The observed state: what a live cluster, or a dump of one, says of its nodes and pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::NodeSelection;
+use super::storage::ObservedStorage;
 use super::work::Taint;
 
 /// The field manager under which drover writes.
@@ -17,6 +18,12 @@ pub const FIELD_MANAGER: &str = "drover";
 pub struct ObservedCluster {
     /// Every node that the cluster has.
     pub nodes: BTreeMap<String, ObservedNode>,
+    /// The storage of its machines, by node.
+    pub storage: BTreeMap<String, ObservedStorage>,
+    /// Why the storage of its machines could not be looked at.
+    pub storage_unseen: Option<String>,
+    /// The moment that a recording shows; none of a live cluster.
+    pub recorded: Option<Timestamp>,
 }
 
 /// A live node, reduced to what drover decides by.
@@ -38,6 +45,21 @@ pub struct ObservedNode {
     pub ready: Option<bool>,
     /// Whether it takes no new pods (cordoned).
     pub unschedulable: bool,
+    /// Tells one start of the machine from another; empty where it is not known.
+    pub boot_id: Box<str>,
+    /// Its container runtime and the version, such as `containerd://1.7.27`; empty where it is not known.
+    pub runtime: Box<str>,
+    /// Its kernel version; empty where it is not known.
+    pub kernel: Box<str>,
+}
+
+/// The images that a kubelet tells of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenImages {
+    /// How many there are; a kubelet leaves out what goes beyond its limit.
+    pub images: usize,
+    /// Their canonical names.
+    pub names: BTreeSet<String>,
 }
 
 /// What a node offers to pods.
@@ -89,6 +111,7 @@ impl ObservedNode {
         self.labels == other.labels
             && (self.allocatable, self.ready, self.unschedulable)
                 == (other.allocatable, other.ready, other.unschedulable)
+            && self.boot_id == other.boot_id
             && keys(self) == keys(other)
     }
 

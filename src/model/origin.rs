@@ -1,5 +1,6 @@
 //! Where in the state repository something was asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,5 +21,28 @@ pub struct Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Where the fields of a part of a document stand, by their path, such as `storage.directories[0].mode`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<Box<str>, Origin>);
+
+impl Places {
+    /// The place of a field, or of the closest thing around it that is known.
+    pub fn of(&self, path: &str) -> Option<&Origin> {
+        let mut path = path;
+        loop {
+            if let Some(origin) = self.0.get(path) {
+                return Some(origin);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+impl FromIterator<(Box<str>, Origin)> for Places {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Origin)>>(places: I) -> Self {
+        Self(places.into_iter().collect())
     }
 }

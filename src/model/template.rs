@@ -35,12 +35,21 @@ fn check(text: &str) -> Result<(), Invalid> {
     };
     match render(text, "cluster", "a summary", &[made]) {
         Ok(rendered) if rendered.trim().is_empty() => {
-            Err(Invalid::new("the template of the commit message says nothing"))
+            Err(Invalid::new("the template of the commit message says nothing", "use at least {{ summary }}"))
         }
-        Ok(_) if text.len() > 4096 => Err(Invalid::new("the template of the commit message is longer than 4096 bytes")),
+        Ok(_) if text.len() > 4096 => {
+            Err(Invalid::new("the template of the commit message is longer than 4096 bytes", "shorten it"))
+        }
         Ok(_) => Ok(()),
-        Err(error) => Err(Invalid::new(format!("the template of the commit message cannot be used: {error}"))),
+        Err(error) => Err(unusable(&error)),
     }
+}
+
+fn unusable(error: &Error) -> Invalid {
+    Invalid::new(
+        format!("the template of the commit message cannot be used: {error}"),
+        "it knows cluster, summary, and moves with node, from, to and reason",
+    )
 }
 
 impl MessageTemplate {
@@ -50,7 +59,7 @@ impl MessageTemplate {
     /// Where it fails on these moves, such as by going on without an end.
     pub fn render(template: Option<&Self>, cluster: &str, summary: &str, moves: &[Move]) -> Result<String, Invalid> {
         let rendered = render(template.map_or(DEFAULT, Self::as_str), cluster, summary, moves);
-        rendered.map_err(|error| Invalid::new(format!("the template of the commit message cannot be used: {error}")))
+        rendered.map_err(|error| unusable(&error))
     }
 }
 

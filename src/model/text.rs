@@ -5,18 +5,40 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Why a text is not what its type asks for, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
     /// One line naming the text and the broken rule.
-    pub message: String,
+    message: String,
+    /// What to do.
+    help: String,
 }
 
 impl Invalid {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+    /// Stands between the message and what to do, also in errors of serde, which have room for one text only.
+    const THEN: &str = "; ";
+
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+
+    /// The same, said of a part of something else.
+    pub(super) fn within(self, context: impl fmt::Display) -> Self {
+        Self { message: format!("{context} {}", self.message), help: self.help }
+    }
+
+    /// The message and the help in a text that is made of both.
+    pub(crate) fn apart(text: &str) -> Option<(&str, &str)> {
+        text.rsplit_once(Self::THEN)
     }
 }
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.message, Self::THEN, self.help)
+    }
+}
+
+impl std::error::Error for Invalid {}
 
 /// Defines a string newtype that is checked when it is made, is cheap to clone, and knows its own JSON Schema.
 macro_rules! validated_string {
@@ -136,6 +158,13 @@ validated_string! {
 }
 
 validated_string! {
+    /// The id that Rancher gave a cluster.
+    RancherId, "a cluster id of Rancher", check = check_short_name,
+    pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,
+    about = "The id that Rancher gave the cluster, such as c-x7k2p"
+}
+
+validated_string! {
     /// The name of a resource group in the state repository.
     GroupName, "a name", check = check_short_name,
     pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max = 63,
@@ -173,11 +202,8 @@ fn quoted(text: &str) -> impl fmt::Display {
 
 fn check_length(what: &str, text: &str, max: usize) -> Result<(), Invalid> {
     if text.len() > max {
-        return Err(Invalid::new(format!(
-            "{} is too long for {what}: {} characters, at most {max} are allowed",
-            quoted(text),
-            text.len()
-        )));
+        let message = format!("{} is too long for {what}: it has {} characters", quoted(text), text.len());
+        return Err(Invalid::new(message, format!("use at most {max} characters")));
     }
     Ok(())
 }
@@ -190,17 +216,13 @@ fn check_characters(
     allowed: &str,
 ) -> Result<(), Invalid> {
     if let Some(bad) = text.chars().find(|c| !inner(*c) && !edge(*c)) {
-        return Err(Invalid::new(format!(
-            "{} is not {what}: {bad:?} is not allowed, use only {allowed}",
-            quoted(text)
-        )));
+        let message = format!("{} is not {what}: {bad:?} is not allowed", quoted(text));
+        return Err(Invalid::new(message, format!("use only {allowed}")));
     }
     let ends_well = |c: Option<char>| c.is_some_and(&edge);
     if !ends_well(text.chars().next()) || !ends_well(text.chars().next_back()) {
-        return Err(Invalid::new(format!(
-            "{} is not {what}: it must begin and end with a letter or digit",
-            quoted(text)
-        )));
+        let message = format!("{} is not {what}: it does not begin and end as one", quoted(text));
+        return Err(Invalid::new(message, "begin and end it with a letter or digit"));
     }
     Ok(())
 }
@@ -221,26 +243,28 @@ fn check_label_value(text: &str) -> Result<(), Invalid> {
 }
 
 fn check_label_key(text: &str) -> Result<(), Invalid> {
+    const FORM: &str = "write it as name or prefix/name, as rack or example.org/rack";
+    let is_no_key = || format!("{} is not a label key:", quoted(text));
     let name = match text.split_once('/') {
         None => text,
         Some((_, name)) if name.contains('/') => {
-            return Err(Invalid::new(format!("{} is not a label key: it has more than one '/'", quoted(text))));
+            return Err(Invalid::new(format!("{} it has more than one '/'", is_no_key()), FORM));
         }
         Some((prefix, name)) => {
             check_dns("a DNS name", prefix, 253)
-                .map_err(|error| Invalid::new(format!("{} is not a label key: its prefix {error}", quoted(text))))?;
+                .map_err(|invalid| invalid.within(format!("{} its prefix", is_no_key())))?;
             name
         }
     };
     if name.is_empty() {
-        return Err(Invalid::new(format!("{} is not a label key: the name is empty", quoted(text))));
+        return Err(Invalid::new(format!("{} the name is empty", is_no_key()), FORM));
     }
     check_qualified("a label key", name)
 }
 
 fn check_dns(what: &str, text: &str, max: usize) -> Result<(), Invalid> {
     if text.is_empty() {
-        return Err(Invalid::new(format!("{} is not {what}: it is empty", quoted(text))));
+        return Err(Invalid::new(format!("{} is not {what}: it is empty", quoted(text)), "give it a name"));
     }
     check_length(what, text, max)?;
     check_characters(
@@ -251,10 +275,8 @@ fn check_dns(what: &str, text: &str, max: usize) -> Result<(), Invalid> {
         "lower-case letters, digits, '-' and '.'",
     )?;
     if text.split('.').any(|part| part.is_empty() || part.starts_with('-') || part.ends_with('-')) {
-        return Err(Invalid::new(format!(
-            "{} is not {what}: each part between dots must begin and end with a letter or digit",
-            quoted(text)
-        )));
+        let message = format!("{} is not {what}: its parts between dots do not begin and end as such", quoted(text));
+        return Err(Invalid::new(message, "begin and end each part with a letter or digit"));
     }
     Ok(())
 }
@@ -265,7 +287,7 @@ fn check_node_name(text: &str) -> Result<(), Invalid> {
 
 fn check_short_name(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
-        return Err(Invalid::new("\"\" is not a name: it is empty"));
+        return Err(Invalid::new("\"\" is not a name: it is empty", "give it a name"));
     }
     check_length("a name", text, 63)?;
     check_characters(

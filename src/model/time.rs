@@ -31,20 +31,25 @@ validated_string! {
 
 fn check_schedule(text: &str) -> Result<(), Invalid> {
     if text.split_whitespace().count() != 5 {
-        return Err(Invalid::new(format!(
-            "{text:?} is not a cron expression of five fields: write for example \"0 22 * * 1-5\""
-        )));
+        let message = format!("{text:?} is not a cron expression of five fields");
+        return Err(Invalid::new(message, "write for example \"0 22 * * 1-5\""));
     }
-    text.parse::<croner::Cron>()
-        .map(drop)
-        .map_err(|error| Invalid::new(format!("{text:?} is not a cron expression: {error}")))
+    const FORM: &str = "write minute, hour, day of the month, month and day of the week, as \"0 22 * * 1-5\"";
+    let cron = text.parse::<croner::Cron>().map_err(|error| {
+        let error = error.to_string().to_lowercase();
+        let cause = error.trim_start_matches("component error: ").trim_end_matches('.');
+        Invalid::new(format!("{text:?} is not a cron expression: {cause}"), FORM)
+    })?;
+    match cron.find_next_occurrence(&Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC), true) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Invalid::new(format!("{text:?} never comes: no month has that day"), FORM)),
+    }
 }
 
 fn check_zone(text: &str) -> Result<(), Invalid> {
     jiff::tz::TimeZone::get(text).map(drop).map_err(|_| {
-        Invalid::new(format!(
-            "{text:?} is not a time zone of the IANA database: write for example UTC or Europe/Berlin"
-        ))
+        let message = format!("{text:?} is not a time zone of the IANA database");
+        Invalid::new(message, "write for example UTC or Europe/Berlin")
     })
 }
 
@@ -57,12 +62,11 @@ fn parse_interval(text: &str) -> Option<SignedDuration> {
 }
 
 fn check_interval(text: &str) -> Result<(), Invalid> {
+    const FORM: &str = "write for example 30s, 5m, 1h30m or 7d";
     match parse_interval(text) {
         Some(length) if length.is_positive() => Ok(()),
-        Some(_) => {
-            Err(Invalid::new(format!("{text:?} is not a length of time that drover can use: it must be longer than 0")))
-        }
-        None => Err(Invalid::new(format!("{text:?} is not a length of time: write for example 30s, 5m, 1h30m or 7d"))),
+        Some(_) => Err(Invalid::new(format!("{text:?} is not longer than 0"), FORM)),
+        None => Err(Invalid::new(format!("{text:?} is not a length of time"), FORM)),
     }
 }
 
@@ -77,9 +81,10 @@ fn parse_deadline(text: &str) -> Option<Timestamp> {
 fn check_deadline(text: &str) -> Result<(), Invalid> {
     match parse_deadline(text) {
         Some(_) => Ok(()),
-        None => Err(Invalid::new(format!(
-            "{text:?} is not a date or time: write for example 2026-12-01 or 2026-12-01T08:00:00Z"
-        ))),
+        None => Err(Invalid::new(
+            format!("{text:?} is not a date or time"),
+            "write for example 2026-12-01 or 2026-12-01T08:00:00Z",
+        )),
     }
 }
 
@@ -122,7 +127,8 @@ mod tests {
         for good in ["0 22 * * 1-5", "*/15 * * * *", "0 0 1 jan mon"] {
             assert!(good.parse::<Schedule>().is_ok(), "{good}");
         }
-        for bad in ["", "not cron", "61 * * * *", "0 22 * *", "0 0 22 * * 1"] {
+        assert!("0 0 29 2 *".parse::<Schedule>().is_ok(), "in a leap year");
+        for bad in ["", "not cron", "61 * * * *", "0 22 * *", "0 0 22 * * 1", "0 0 31 2 *"] {
             assert!(bad.parse::<Schedule>().is_err(), "{bad}");
         }
         assert!("Asia/Shanghai".parse::<ZoneName>().is_ok());

@@ -69,6 +69,11 @@ impl Vocabulary {
         &self.spec.group
     }
 
+    /// The keys that attract work to a machine.
+    pub fn attracts_work(&self) -> [&LabelKey; 4] {
+        [&self.spec.group, &self.spec.train, &self.spec.notebook, &self.spec.service]
+    }
+
     /// The control-plane roles.
     pub fn platform(&self) -> &[LabelKey] {
         &self.spec.platform
@@ -120,6 +125,24 @@ impl Vocabulary {
             Workload::Service => &self.spec.service,
         }
     }
+}
+
+/// Every key with its field in a Fleet, and its place in that where the field is a list.
+pub fn meanings(spec: &VocabularySpec) -> impl Iterator<Item = (&LabelKey, &'static str, Option<usize>)> {
+    let single = [
+        (&spec.cpu, "cpu"),
+        (&spec.gpu, "gpu"),
+        (&spec.gpu_type, "gpuType"),
+        (&spec.vgpu, "vgpu"),
+        (&spec.rdma, "rdma"),
+        (&spec.train, "train"),
+        (&spec.notebook, "notebook"),
+        (&spec.service, "service"),
+        (&spec.group, "group"),
+        (&spec.share, "share"),
+    ];
+    let platform = spec.platform.iter().enumerate().map(|(index, key)| (key, "platform", Some(index)));
+    single.into_iter().map(|(key, field)| (key, field, None)).chain(platform)
 }
 
 /// The keys that have a field of their own.

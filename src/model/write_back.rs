@@ -106,9 +106,10 @@ fn check_branch(text: &str) -> Result<(), Invalid> {
     let allowed = plain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
     match allowed && !plain.contains("..") && plain.split('/').all(is_sound) && text.len() <= 200 {
         true => Ok(()),
-        false => Err(Invalid::new(format!(
-            "{text:?} is not the name of a branch: use letters, digits, '-', '_', '.', '/' and {{cluster}}"
-        ))),
+        false => Err(Invalid::new(
+            format!("{text:?} is not the name of a branch"),
+            "use letters, digits, '-', '_', '.', '/' and {cluster}",
+        )),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AbsentNode, Change, ClusterPlan, NodePlan, Reason};
+use super::{AbsentNode, Change, ClusterPlan, NodePlan, Reason, storage};
 use crate::model::{DesiredCluster, DesiredLabel, DesiredNode, ObservedCluster, ObservedNode, Vocabulary};
 
 /// What must change in a cluster so that its nodes carry the labels that state asks for.
@@ -16,6 +16,8 @@ pub fn diff(name: &str, desired: &DesiredCluster, vocabulary: &Vocabulary, live:
         unreachable: None,
         managed: desired.nodes.len() as u32,
         nodes: Vec::new(),
+        waiting: Vec::new(),
+        kubelet: None,
         absent: Vec::new(),
         unmanaged: Vec::new(),
         refusals: Vec::new(),
@@ -35,10 +37,11 @@ pub fn diff(name: &str, desired: &DesiredCluster, vocabulary: &Vocabulary, live:
         };
         let changes = changes(node, vocabulary, live);
         if !changes.is_empty() {
-            plan.nodes.push(NodePlan { node: name.clone(), changes });
+            plan.nodes.push(NodePlan { node: name.clone(), changes, storage: None });
         }
     }
     plan.absent.extend(documents.map(absent));
+    storage::ask(&mut plan, desired, live);
     plan
 }
 
@@ -68,6 +71,7 @@ fn set(label: &DesiredLabel, live: &ObservedNode, from: Option<&String>) -> Chan
         reason: Reason::Asked,
         source: label.origin.clone().into(),
         set_by: live.set_by(label.key.as_str()),
+        why: None,
     }
 }
 
@@ -86,5 +90,6 @@ fn removal(node: &DesiredNode, vocabulary: &Vocabulary, live: &ObservedNode, key
         reason,
         source: node.origin.clone().into(),
         set_by: live.set_by(key),
+        why: None,
     })
 }

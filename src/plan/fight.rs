@@ -82,7 +82,7 @@ impl Fights {
                 !fought
             });
         }
-        plan.nodes.retain(|node| !node.changes.is_empty());
+        plan.nodes.retain(|node| !node.is_empty());
         begun
     }
 
@@ -168,12 +168,13 @@ mod tests {
             reason: Reason::Asked,
             source: Origin { file: "nodes.yaml".into(), line: 1, column: 1 }.into(),
             set_by: Some(set_by),
+            why: None,
         }
     }
 
     fn plan(to: &str) -> ClusterPlan {
         let mut plan = ClusterPlan::unreachable("prod", Mode::Enforce, 1, String::new());
-        plan.nodes.push(NodePlan { node: "gpu-1".into(), changes: vec![change(to)] });
+        plan.nodes.push(NodePlan { node: "gpu-1".into(), changes: vec![change(to)], storage: None });
         plan
     }
 

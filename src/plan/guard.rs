@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ClusterPlan;
 use super::window::{Opening, opening};
+use super::{ClusterPlan, Reason};
 use crate::model::node::Hold;
 use crate::model::{Desired, DesiredCluster, Guard, LabelKey, ObservedCluster, ObservedPod, group::Guarantee};
 
@@ -39,7 +39,7 @@ pub fn check(
     allow: &BTreeSet<Guard>,
     now: Timestamp,
 ) -> Vec<Refusal> {
-    let after = plan.applied_to(live);
+    let after = plan.without_withdrawals().applied_to(live);
     let found = [
         too_many_nodes(plan, desired),
         empty_state(cluster, live),
@@ -48,6 +48,8 @@ pub fn check(
         running_pods(live, &after, pods),
         outside_window(plan, cluster, now),
         suspended(plan, desired, cluster, now),
+        kubelet_restart(plan),
+        unmounted(plan),
     ];
     found
         .into_iter()
@@ -74,7 +76,9 @@ pub fn allowed(guard: Guard, cluster: &DesiredCluster, allow: &BTreeSet<Guard>, 
 
 fn too_many_nodes(plan: &ClusterPlan, desired: &Desired) -> Found {
     let limits = &desired.fleet.limits;
-    let (changed, managed) = (plan.nodes.len() as u64, u64::from(plan.managed));
+    // What an agent is asked for changes nothing for anybody who works there.
+    let labelled = plan.nodes.iter().filter(|node| !node.changes.is_empty()).count();
+    let (changed, managed) = (labelled as u64, u64::from(plan.managed));
     let percent = u64::from(limits.changed_nodes_percent.get());
     if managed < u64::from(limits.from_nodes) || changed * 100 <= percent * managed {
         return None;
@@ -123,7 +127,7 @@ fn outside_window(plan: &ClusterPlan, cluster: &DesiredCluster, now: Timestamp) 
     let Opening::Closed { opens } = opening(&cluster.spec.windows, now) else { return None };
     let when = opens.map_or_else(|| "none ever opens".to_owned(), |opens| format!("the next one opens at {opens}"));
     let message = format!("no maintenance window is open; {when}");
-    (!plan.nodes.is_empty()).then(|| (Guard::OutsideWindow, message, Vec::new()))
+    plan.changes_anything().then(|| (Guard::OutsideWindow, message, Vec::new()))
 }
 
 fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, now: Timestamp) -> Found {
@@ -132,7 +136,27 @@ fn suspended(plan: &ClusterPlan, desired: &Desired, cluster: &DesiredCluster, no
     let (hold, what) =
         of(&cluster.spec.suspend, "the cluster").or_else(|| of(&desired.fleet.suspend, "the whole fleet"))?;
     let message = format!("{what} is suspended by {} until {}: {}", hold.owner, hold.until, hold.reason);
-    (!plan.nodes.is_empty()).then(|| (Guard::Suspended, message, Vec::new()))
+    plan.changes_anything().then(|| (Guard::Suspended, message, Vec::new()))
+}
+
+fn kubelet_restart(plan: &ClusterPlan) -> Found {
+    let kubelet = plan.kubelet.as_ref().filter(|kubelet| !kubelet.restarts.is_empty())?;
+    let s = |number: usize| if number == 1 { "" } else { "s" };
+    let (restarts, binds) = (kubelet.restarting(), kubelet.changes.len());
+    let message = format!(
+        "{restarts} kubelet{} would restart for {binds} bind{}, and nothing takes a bad bind back",
+        s(restarts),
+        s(binds)
+    );
+    let details = kubelet.restarts.iter().map(|wave| format!("{}: {}", wave.title(), wave.nodes.join(", ")));
+    Some((Guard::KubeletRestart, message, details.collect()))
+}
+
+fn unmounted(plan: &ClusterPlan) -> Found {
+    let kubelet = plan.kubelet.as_ref().filter(|kubelet| !kubelet.unmounted.is_empty())?;
+    let message = "the storage root would be bound where it is not known to be mounted: pods would write to an empty \
+                   directory of the local disk";
+    Some((Guard::StorageUnverified, message.to_owned(), kubelet.unmounted.clone()))
 }
 
 /// What a group has in a cluster.
@@ -177,7 +201,9 @@ fn below_guarantee(plan: &ClusterPlan, desired: &Desired, live: &ObservedCluster
 
 /// Nodes on which a live label changes or goes, so that a pod there could stop matching.
 pub fn nodes_that_lose_labels(plan: &ClusterPlan) -> BTreeSet<&str> {
-    let loses = |node: &&super::NodePlan| node.changes.iter().any(|change| change.from.is_some());
+    let loses = |node: &&super::NodePlan| {
+        node.changes.iter().any(|change| change.from.is_some() && change.reason != Reason::StorageFailed)
+    };
     plan.nodes.iter().filter(loses).map(|node| node.node.as_str()).collect()
 }
 

@@ -6,7 +6,9 @@ mod compare;
 mod diff;
 pub mod fight;
 mod guard;
+pub mod kubelet;
 mod saved;
+pub mod storage;
 pub mod window;
 
 use std::collections::BTreeMap;
@@ -19,10 +21,12 @@ pub use compare::compare;
 pub use diff::diff;
 pub use fight::{Fight, FightLimits, Fights};
 pub use guard::{Refusal, allowed, check, nodes_that_lose_labels};
-pub use saved::{Outdated, outdated};
+pub use kubelet::{BindChange, BindReason, ConfigPlan, KubeletPlan, Wave, WaveKind, is_same_set};
+pub use saved::{Outdated, alien_removal, outdated};
+pub use storage::{Standing, StorageChange, WaitingLabel, WaitingNode, gate, gate_again};
 
 use crate::model::observed::SetBy;
-use crate::model::{Mode, ObservedCluster, Origin};
+use crate::model::{Mode, ObservedCluster, ObservedStorage, Origin};
 
 /// The version of the saved form of a plan.
 pub const PLAN_VERSION: &str = "drover.dev/plan/v1";
@@ -88,6 +92,12 @@ pub struct ClusterPlan {
     pub managed: u32,
     /// Nodes with differences, ordered by name.
     pub nodes: Vec<NodePlan>,
+    /// Labels that wait until the storage of their node is verified, ordered by the node's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingNode>,
+    /// What must change of its kubelets' binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
     /// Nodes that have a document but are not live; their labels are set when they join.
     pub absent: Vec<AbsentNode>,
     /// Live nodes without a document: reported, never touched.
@@ -110,13 +120,16 @@ pub struct AbsentNode {
 }
 
 /// What must change on one node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePlan {
     /// The node.
     pub node: String,
     /// Its labels that differ, ordered by key.
     pub changes: Vec<Change>,
+    /// What its agent must be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageChange>,
 }
 
 /// A label that must change.
@@ -138,6 +151,9 @@ pub struct Change {
     /// Who set the live value, if it was not drover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_by: Option<SetBy>,
+    /// What the change answers, where state does not tell: what is wrong with the node's storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Why a label must change.
@@ -150,6 +166,8 @@ pub enum Reason {
     NotAsked,
     /// drover had set it, and state no longer asks for it.
     Dropped,
+    /// State asks for it, and it comes back: the node's storage is not as it must be.
+    StorageFailed,
 }
 
 /// A line of the state, and the commit that wrote it.
@@ -195,6 +213,16 @@ pub struct Counts {
     pub change: usize,
     /// Labels to remove.
     pub remove: usize,
+    /// Nodes whose agents must be asked for another storage.
+    pub storage: usize,
+    /// Nodes with labels that wait until their storage is verified.
+    pub waiting: usize,
+    /// Binds of kubelets that change.
+    pub binds: usize,
+    /// Kubelets that restart for that.
+    pub restarts: usize,
+    /// Files of RKE that change.
+    pub configs: usize,
 }
 
 impl std::fmt::Display for Counts {
@@ -209,7 +237,19 @@ impl std::fmt::Display for Counts {
             self.add,
             self.change,
             self.remove
-        )
+        )?;
+        if self.storage > 0 {
+            write!(f, "; storage of {} node{}", self.storage, s(self.storage))?;
+        }
+        if self.binds > 0 {
+            write!(f, "; {} kubelet bind{}, {} restart{}", self.binds, s(self.binds), self.restarts, s(self.restarts))?;
+        } else if self.configs > 0 {
+            write!(f, "; cluster.yml")?;
+        }
+        if self.waiting > 0 {
+            write!(f, "; {} node{} waiting for storage", self.waiting, s(self.waiting))?;
+        }
+        Ok(())
     }
 }
 
@@ -217,6 +257,11 @@ impl Counts {
     /// All labels.
     pub fn labels(&self) -> usize {
         self.add + self.change + self.remove
+    }
+
+    /// Whether live is as state says.
+    pub fn is_nothing(&self) -> bool {
+        self.nodes + self.waiting + self.binds + self.configs == 0
     }
 }
 
@@ -226,6 +271,11 @@ impl std::ops::AddAssign for Counts {
         self.add += other.add;
         self.change += other.change;
         self.remove += other.remove;
+        self.storage += other.storage;
+        self.waiting += other.waiting;
+        self.binds += other.binds;
+        self.restarts += other.restarts;
+        self.configs += other.configs;
     }
 }
 
@@ -245,8 +295,14 @@ impl Plan {
     /// The places of everything that the plan shows, to be given their commits.
     pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
         self.clusters.iter_mut().flat_map(|cluster| {
-            let changes = cluster.nodes.iter_mut().flat_map(|node| &mut node.changes).map(|change| &mut change.source);
-            changes.chain(cluster.absent.iter_mut().map(|absent| &mut absent.source))
+            let changes = cluster.nodes.iter_mut().flat_map(|node| {
+                let storage = node.storage.iter_mut().map(|storage| &mut storage.source);
+                node.changes.iter_mut().map(|change| &mut change.source).chain(storage)
+            });
+            let waiting = cluster.waiting.iter_mut().flat_map(|node| &mut node.labels).map(|label| &mut label.source);
+            let kubelet = cluster.kubelet.iter_mut().flat_map(|kubelet| &mut kubelet.changes);
+            let binds = kubelet.map(|change| &mut change.source);
+            changes.chain(waiting).chain(binds).chain(cluster.absent.iter_mut().map(|absent| &mut absent.source))
         })
     }
 }
@@ -260,6 +316,8 @@ impl ClusterPlan {
             unreachable: Some(cause),
             managed: managed as u32,
             nodes: Vec::new(),
+            waiting: Vec::new(),
+            kubelet: None,
             absent: Vec::new(),
             unmanaged: Vec::new(),
             refusals: Vec::new(),
@@ -269,7 +327,15 @@ impl ClusterPlan {
 
     /// How many changes there are of each kind.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { nodes: self.nodes.len(), ..Counts::default() };
+        let mut counts = Counts {
+            nodes: self.nodes.len(),
+            storage: self.nodes.iter().filter(|node| node.storage.is_some()).count(),
+            waiting: self.waiting.len(),
+            binds: self.kubelet.as_ref().map_or(0, |kubelet| kubelet.changes.len()),
+            restarts: self.kubelet.as_ref().map_or(0, KubeletPlan::restarting),
+            configs: self.kubelet.as_ref().is_some_and(KubeletPlan::edits).into(),
+            ..Counts::default()
+        };
         for change in self.nodes.iter().flat_map(|node| &node.changes) {
             match (&change.from, &change.to) {
                 (None, _) => counts.add += 1,
@@ -285,6 +351,22 @@ impl ClusterPlan {
         self.mode == Mode::Enforce && self.refusals.iter().any(|refusal| refusal.allowed.is_none())
     }
 
+    /// Whether a guard holds back more than the binds of kubelets alone.
+    pub fn labels_are_refused(&self) -> bool {
+        let holds = |refusal: &Refusal| refusal.allowed.is_none() && !refusal.guard.is_of_binds();
+        self.mode == Mode::Enforce && self.refusals.iter().any(holds)
+    }
+
+    /// Whether something of the cluster could not be looked at.
+    pub fn is_partly_unknown(&self) -> bool {
+        self.unreachable.is_some() || self.kubelet.as_ref().is_some_and(|kubelet| kubelet.unknown.is_some())
+    }
+
+    /// Whether anything is to be written.
+    pub fn changes_anything(&self) -> bool {
+        !self.nodes.is_empty() || self.kubelet.as_ref().is_some_and(KubeletPlan::changes_anything)
+    }
+
     /// What the cluster would be after the changes.
     pub fn applied_to(&self, live: &ObservedCluster) -> ObservedCluster {
         let mut after = live.clone();
@@ -292,12 +374,38 @@ impl ClusterPlan {
             if let Some(live) = after.nodes.get_mut(&node.node) {
                 node.apply_to(&mut live.labels);
             }
+            match node.storage.as_ref().map(|change| &change.to) {
+                None => {}
+                Some(None) => drop(after.storage.remove(&node.node)),
+                Some(Some(wanted)) => {
+                    let seen = after.storage.get(&node.node);
+                    let generation = seen.map_or(1, |seen| seen.generation + 1);
+                    let report = seen.and_then(|seen| seen.report.clone());
+                    let asked = ObservedStorage { wanted: Some(wanted.clone()), generation, report };
+                    after.storage.insert(node.node.clone(), asked);
+                }
+            }
         }
         after
+    }
+
+    /// The same without what is taken off because of a node's storage: that work cannot run there anyway, and nobody
+    /// asked for it to go.
+    pub(crate) fn without_withdrawals(&self) -> Self {
+        let mut plan = self.clone();
+        for node in &mut plan.nodes {
+            node.changes.retain(|change| change.reason != Reason::StorageFailed);
+        }
+        plan
     }
 }
 
 impl NodePlan {
+    /// Whether nothing must change.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.storage.is_none()
+    }
+
     /// Makes the changes in a set of labels.
     pub fn apply_to(&self, labels: &mut BTreeMap<String, String>) {
         for change in &self.changes {

@@ -107,10 +107,4 @@ mod tests {
         let both = [window("0 22 * * *", "1h", None), window("30 21 * * *", "4h", None)];
         assert_eq!(opening(&both, at("2026-11-24T22:10:00Z")), Opening::Open { closes: at("2026-11-25T01:30:00Z") });
     }
-
-    #[test]
-    fn a_schedule_that_never_matches_never_opens() {
-        let never = [window("0 0 30 2 *", "1h", None)];
-        assert_eq!(opening(&never, at("2026-11-24T22:10:00Z")), Opening::Closed { opens: None });
-    }
 }

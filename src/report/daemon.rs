@@ -8,9 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::binds;
 use super::style::{STYLES, clean, count, paint};
+use crate::engine::RefusedRevision;
 use crate::model::Mode;
-use crate::plan::{Fight, Refusal, StateRevision};
+use crate::plan::{Fight, KubeletPlan, Refusal, StateRevision};
 
 /// A running daemon, as `/status` tells it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,8 +58,37 @@ pub struct SyncStatus {
     /// Why the last look failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Newer revisions that are not applied, and why, newest first.
-    pub refused: Vec<String>,
+    /// Newer revisions that are not applied, newest first.
+    pub refused: Vec<RefusedReport>,
+}
+
+/// A newer revision that is not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedReport {
+    /// Which one, whose it is, and why it is refused.
+    pub summary: String,
+    /// A word for why: `invalid`, `unsigned`, `foreign-signature`, `bad-signature`, `rewound`, `too-far`.
+    pub reason: String,
+    /// The first problems of its state, as `file:line: message`; the summary names the first of them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+impl From<&RefusedRevision> for RefusedReport {
+    fn from(revision: &RefusedRevision) -> Self {
+        const SHOWN: usize = 20;
+        let mut problems = revision.problems();
+        problems.truncate(SHOWN);
+        Self { summary: revision.to_string(), reason: revision.reason.category().to_owned(), problems }
+    }
+}
+
+impl RefusedReport {
+    /// What its summary does not name already.
+    pub fn further_problems(&self) -> &[String] {
+        self.problems.get(1..).unwrap_or_default()
+    }
 }
 
 /// How a cluster stands.
@@ -80,8 +111,18 @@ pub struct ClusterReport {
     pub differing_labels: usize,
     /// The nodes that differ from the state, by name; the first hundred.
     pub drifting: Vec<String>,
+    /// Nodes with labels that wait for their storage, and what is wrong with it or why that is not known; the first
+    /// hundred.
+    #[serde(default)]
+    pub waiting: BTreeMap<String, String>,
     /// Guards that hold the changes back.
     pub refusals: Vec<Refusal>,
+    /// What must change of its kubelets' binds, and what is to be known of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletPlan>,
+    /// What became of the last change of binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_outcome: Option<String>,
     /// Labels that are left alone because somebody keeps changing them back.
     pub fights: Vec<Fight>,
     /// Nodes that could not be written, and why; each is tried again.
@@ -93,6 +134,13 @@ pub struct ClusterReport {
     /// The state that the cluster was last compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
+}
+
+/// What is to be said of the binds of a cluster's kubelets, and of the last change of them.
+fn kubelet_lines(kubelet: &KubeletPlan, outcome: Option<&str>) -> Vec<String> {
+    let binds = binds::rows(kubelet).into_iter();
+    let binds = binds.map(|row| clean(&format!("{} {}", row.sign, row.to.or(row.from).unwrap_or_default())));
+    binds.chain(binds::lines(kubelet)).chain(outcome.map(clean)).collect()
 }
 
 /// How many nodes there are of each kind.
@@ -107,6 +155,9 @@ pub struct NodeCounts {
     pub absent: usize,
     /// Live nodes without a document.
     pub unmanaged: usize,
+    /// Nodes with labels that wait until their storage is verified.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Who may write to a cluster.
@@ -259,14 +310,21 @@ fn sync_text(text: &mut String, sync: &SyncStatus) {
     };
     let _ = writeln!(text, "{}", paint(STYLES.dim, format!("state in force: {state}")));
     for refused in &sync.refused {
-        let _ = writeln!(text, "{}", paint(STYLES.remove, format!("! not applied: {}", clean(refused))));
+        let _ = writeln!(text, "{}", paint(STYLES.remove, format!("! not applied: {}", clean(&refused.summary))));
+        for problem in refused.further_problems() {
+            let _ = writeln!(text, "    {}", clean(problem));
+        }
     }
 }
 
 fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     let counts = cluster.nodes;
+    let waits = match counts.waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} waiting for storage"),
+    };
     let line = format!(
-        "{} in sync, {} drifting, {} absent, {} unmanaged",
+        "{} in sync, {} drifting{waits}, {} absent, {} unmanaged",
         counts.managed.saturating_sub(counts.drifting + counts.absent),
         counts.drifting,
         counts.absent,
@@ -288,6 +346,15 @@ fn cluster_text(text: &mut String, name: &str, cluster: &ClusterReport) {
     for refusal in cluster.refusals.iter().filter(|refusal| refusal.allowed.is_none()) {
         let line = format!("! held back by {}: {}", refusal.guard, clean(&refusal.message));
         let _ = writeln!(text, "  {}", paint(STYLES.remove, line));
+    }
+    if let Some(kubelet) = &cluster.kubelet {
+        for line in kubelet_lines(kubelet, cluster.kubelet_outcome.as_deref()) {
+            let _ = writeln!(text, "  {}", paint(STYLES.change, format!("kubelets: {line}")));
+        }
+    }
+    for (node, why) in &cluster.waiting {
+        let line = format!("{} waits for its storage: {}", clean(node), clean(why));
+        let _ = writeln!(text, "  {}", paint(STYLES.change, line));
     }
     for fight in &cluster.fights {
         let manager = fight.manager.as_deref().unwrap_or("somebody");

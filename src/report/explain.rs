@@ -7,12 +7,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::audit::by;
+use super::status::{StorageStatus, storage_status};
 use super::style::{STYLES, clean, count, paint};
 use crate::engine::audit::NodeHistory;
+use crate::model::kubelet::{BindParts, deciding};
 use crate::model::node::Hold;
 use crate::model::observed::{FIELD_MANAGER, SetBy};
+use crate::model::storage::Verdict;
 use crate::model::vocabulary::is_reserved;
-use crate::model::{ClusterName, DesiredNode, Mode, ObservedNode, Vocabulary};
+use crate::model::{ClusterName, DesiredCluster, Mode, ObservedCluster, ObservedKubelet, Vocabulary};
 use crate::plan::{Source, StateRevision};
 
 /// How many steps of a machine are told as text; JSON has them all.
@@ -45,10 +48,33 @@ pub struct Explanation {
     pub hold: Option<Hold>,
     /// Whether the hold has ended.
     pub hold_expired: bool,
+    /// How its storage stands, where its cluster has one that agents look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
     /// Every label that is asked for or live, ordered by key.
     pub labels: Vec<LabelExplanation>,
+    /// What its kubelet sees of the machine, where that is configured by binds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<BindExplanation>,
     /// In which groups it was, and who moved it why.
     pub history: NodeHistory,
+}
+
+/// Why a kubelet has a bind.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BindExplanation {
+    /// What state asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What the cluster is configured with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
+    /// The line that asks for it, or for it to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// State says that it must go.
+    pub removed: bool,
 }
 
 /// Why a node has a label.
@@ -93,20 +119,21 @@ pub enum Owner {
     Foreign,
 }
 
-/// Explains the labels of a node. `live` is the outer `None` where the cluster could not be looked at.
+/// Explains the labels of a node. `seen` is what the cluster shows, or why it could not be looked at.
 pub fn explain(
     state: &StateRevision,
-    (cluster, mode): (&ClusterName, Mode),
+    (cluster, desired): (&ClusterName, &DesiredCluster),
     name: &str,
     vocabulary: &Vocabulary,
-    document: Option<&DesiredNode>,
-    live: Result<Option<&ObservedNode>, String>,
+    seen: Result<&ObservedCluster, String>,
     now: Timestamp,
 ) -> Explanation {
-    let (unreachable, live_known, live) = match live {
-        Ok(live) => (None, true, live),
-        Err(cause) => (Some(cause), false, None),
+    let document = desired.nodes.get(name).map(AsRef::as_ref);
+    let (unreachable, seen) = match seen {
+        Ok(seen) => (None, Some(seen)),
+        Err(cause) => (Some(cause), None),
     };
+    let live = seen.and_then(|seen| seen.nodes.get(name));
     let asked = document.iter().flat_map(|document| &document.labels).map(|label| label.key.as_str());
     let keys: std::collections::BTreeSet<&str> =
         asked.chain(live.iter().flat_map(|live| live.labels.keys().map(String::as_str))).collect();
@@ -135,16 +162,45 @@ pub fn explain(
     Explanation {
         state: state.clone(),
         cluster: cluster.to_string(),
-        mode,
+        mode: desired.spec.mode,
         unreachable,
         node: name.to_owned(),
         document: document.map(|document| document.origin.clone().into()),
-        live: live_known.then_some(live.is_some()),
+        live: seen.map(|_| live.is_some()),
+        storage: seen.and_then(|seen| storage_status(desired.storage().as_ref(), document, seen, name, now)),
         hold_expired: hold.as_ref().is_some_and(|hold| hold.until.has_passed(now)),
         hold,
         labels: labels.collect(),
+        binds: Vec::new(),
         history: NodeHistory::default(),
     }
+}
+
+/// Explains the binds of a cluster's kubelets: every machine has the same. `seen` is what is live, where that is known.
+pub fn explain_binds(desired: &DesiredCluster, seen: Option<&ObservedKubelet>) -> Vec<BindExplanation> {
+    let Some((kubelet, origins)) = desired.spec.kubelet.as_ref().zip(desired.kubelet.as_ref()) else {
+        return Vec::new();
+    };
+    let live: Vec<&String> = seen.iter().flat_map(|seen| &seen.binds).collect();
+    let shows = |bind: &str| {
+        let decides = deciding(live.iter().map(|live| live.as_str()), BindParts::of(bind).destination)?;
+        live.iter().find(|live| BindParts::of(live) == decides).map(|live| (*live).clone())
+    };
+    let asked = kubelet.extra_binds.iter().zip(&origins.binds).map(|(bind, origin)| BindExplanation {
+        asked: Some(bind.to_string()),
+        live: shows(bind.as_str()),
+        source: Some(origin.clone().into()),
+        removed: false,
+    });
+    let mut binds: Vec<BindExplanation> = asked.collect();
+    for live in
+        live.iter().filter(|live| !binds.iter().any(|bind| bind.live.as_ref() == Some(live))).collect::<Vec<_>>()
+    {
+        let removal = kubelet.remove_binds.iter().position(|path| *path == *BindParts::of(live).destination);
+        let source = removal.and_then(|index| origins.removed.get(index)).map(|origin| origin.clone().into());
+        binds.push(BindExplanation { asked: None, live: Some((*live).clone()), removed: source.is_some(), source });
+    }
+    binds
 }
 
 /// The explanation as text.
@@ -176,6 +232,25 @@ pub fn explain_text(explanation: &Explanation) -> String {
             clean(&hold.owner),
             clean(&hold.reason)
         );
+    }
+    if let Some(storage) = &explanation.storage {
+        storage_text(&mut text, storage);
+    }
+    for bind in &explanation.binds {
+        let why = match (&bind.source, bind.removed) {
+            (Some(source), false) => format!("asked for by {}", place(source)),
+            (Some(source), true) => format!("to be removed by {}", place(source)),
+            (None, _) => "not asked for: left alone".to_owned(),
+        };
+        let (style, cell) = match (&bind.live, &bind.asked) {
+            (Some(live), Some(asked)) if live == asked => (STYLES.add, clean(live)),
+            (Some(live), Some(asked)) => (STYLES.dim, format!("{} shown by {}", clean(asked), clean(live))),
+            (None, Some(asked)) => (STYLES.change, format!("(absent) → {}", clean(asked))),
+            (live, None) => {
+                (if bind.removed { STYLES.remove } else { STYLES.dim }, clean(live.as_deref().unwrap_or_default()))
+            }
+        };
+        let _ = writeln!(text, "  bind      {}  {why}", paint(style, cell));
     }
     let width = |cell: fn(&LabelExplanation) -> usize| explanation.labels.iter().map(cell).max().unwrap_or(0);
     let (keys, values) = (width(|label| label.key.chars().count()), width(|label| value(label).chars().count()));
@@ -217,6 +292,20 @@ fn history(history: &NodeHistory) -> String {
         let _ = writeln!(text, "  veto      until {until}: {by} took it back, and the rebalancer leaves it alone");
     }
     text
+}
+
+fn storage_text(text: &mut String, storage: &StorageStatus) {
+    let checked = storage.checked.map(|at| at.strftime(" (looked at on %Y-%m-%d %H:%M UTC)").to_string());
+    let (style, verdict) = match storage.verdict {
+        Verdict::Verified => (STYLES.add, "verified"),
+        Verdict::Failed => (STYLES.remove, "not as it must be"),
+        Verdict::Unknown => (STYLES.change, "unknown"),
+    };
+    let why = storage.why.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    let _ = writeln!(text, "  storage   {}{why}{}", paint(style, verdict), checked.unwrap_or_default());
+    if storage.verdict != Verdict::Verified {
+        let _ = writeln!(text, "            labels that attract work are not set until it is verified");
+    }
 }
 
 fn value(label: &LabelExplanation) -> String {

@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::group::{alike, fold_names};
+use super::binds::{self, BindRow};
+use super::group::{Waiting, alike, fold_names, waiting};
 use super::plan::{PlanView, why};
 use crate::plan::{ClusterPlan, Plan, Refusal};
 
@@ -21,6 +22,9 @@ struct ClusterView<'p> {
     counts: String,
     refusals: &'p [Refusal],
     rows: Vec<Row<'p>>,
+    waiting: Vec<Waiting<'p>>,
+    binds: Vec<BindRow<'p>>,
+    bind_lines: Vec<String>,
     absent: String,
     unmanaged: String,
     open: bool,
@@ -28,15 +32,15 @@ struct ClusterView<'p> {
 
 struct Row<'p> {
     nodes: Vec<&'p str>,
-    changes: Vec<Cell<'p>>,
+    changes: Vec<Cell>,
 }
 
-struct Cell<'p> {
+struct Cell {
     kind: &'static str,
     sign: &'static str,
-    key: &'p str,
-    from: Option<&'p str>,
-    to: Option<&'p str>,
+    key: String,
+    from: Option<String>,
+    to: Option<String>,
     why: String,
     note: String,
     fights: bool,
@@ -62,10 +66,10 @@ fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {
             Cell {
                 kind,
                 sign,
-                key: &change.key,
-                from: change.from.as_deref(),
-                to: change.to.as_deref(),
-                why: why(&alike, index),
+                key: change.key.clone(),
+                from: change.from.clone(),
+                to: change.to.clone(),
+                why: why(&alike, index, view),
                 note: by.map(|by| format!("live value set by {}", by.manager)).unwrap_or_default(),
                 fights: by.is_some_and(|by| by.fights),
             }
@@ -76,9 +80,12 @@ fn cluster_view(plan: &ClusterPlan, view: PlanView) -> ClusterView<'_> {
         counts: plan.counts().to_string(),
         refusals: &plan.refusals,
         rows: rows.collect(),
+        waiting: waiting(plan),
+        binds: plan.kubelet.as_ref().map(binds::rows).unwrap_or_default(),
+        bind_lines: plan.kubelet.as_ref().map(binds::lines).unwrap_or_default(),
         absent: fold_names(plan.absent.iter().map(|absent| absent.node.as_str())),
         unmanaged: fold_names(plan.unmanaged.iter().map(String::as_str)),
-        open: !plan.nodes.is_empty() || plan.is_refused() || plan.unreachable.is_some(),
+        open: !plan.counts().is_nothing() || plan.is_refused() || plan.unreachable.is_some(),
         plan,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::group::{alike, fold_names};
+use super::binds;
+use super::group::{alike, fold_names, waiting};
 use super::plan::{PlanView, why};
 use super::style::{clean, count};
-use crate::plan::{ClusterPlan, Plan};
+use crate::plan::{ClusterPlan, KubeletPlan, Plan};
 
 /// What GitHub accepts as a comment, in characters.
 pub const MARKDOWN_LIMIT: usize = 65_536;
@@ -57,9 +58,9 @@ fn severity(cluster: &ClusterPlan) -> (bool, bool, usize, usize, usize) {
 fn heading(plan: &Plan, view: PlanView) -> String {
     let title = if view.compares { "drover: what this branch changes" } else { "drover plan" };
     let mut text = format!("### {title}\n\n");
-    let verdict = match (plan.is_refused(), plan.counts().labels()) {
+    let verdict = match (plan.is_refused(), plan.counts().is_nothing()) {
         (true, _) => "🛑 **Refused by a guard.** Nothing of this plan would be applied.",
-        (false, 0) => "✅ **No difference.**",
+        (false, true) => "✅ **No difference.**",
         (false, _) => "Ready to apply.",
     };
     let _ = writeln!(text, "{verdict} State {} @ {}.\n", code(&plan.state.source), code(&plan.state.short()));
@@ -80,6 +81,15 @@ fn table(text: &mut String, clusters: &[&ClusterPlan], budget: usize) {
         let mut notes = Vec::new();
         if cluster.unreachable.is_some() {
             notes.push("unreachable".to_owned());
+        }
+        if counts.storage > 0 {
+            notes.push(format!("storage of {}", count(counts.storage, "node")));
+        }
+        if counts.restarts > 0 {
+            notes.push(format!("♻️ {}", count(counts.restarts, "kubelet")));
+        }
+        if counts.waiting > 0 {
+            notes.push(format!("⏳ {} for storage", count(counts.waiting, "node")));
         }
         notes.extend(
             cluster
@@ -104,10 +114,11 @@ fn table(text: &mut String, clusters: &[&ClusterPlan], budget: usize) {
 
 /// A cluster as a block that fits into `room` characters, and whether it is whole; none where not even its title fits.
 fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, bool)> {
-    if cluster.nodes.is_empty()
+    if cluster.counts().is_nothing()
         && cluster.refusals.is_empty()
         && cluster.unreachable.is_none()
         && cluster.notes.is_empty()
+        && cluster.kubelet.is_none()
     {
         return Some((String::new(), true));
     }
@@ -124,10 +135,10 @@ fn block(cluster: &ClusterPlan, view: PlanView, room: usize) -> Option<(String, 
     let mut pieces: Vec<String> = preface(cluster, view);
     let rows = alike(cluster, view.full);
     if !rows.is_empty() {
-        pieces.push("| node | label | from | to | why |\n|---|---|---|---|---|\n".to_owned());
+        pieces.push("| node | label or storage | from | to | why |\n|---|---|---|---|---|\n".to_owned());
     }
     let shown_pieces = pieces.len();
-    pieces.extend(rows.iter().map(row));
+    pieces.extend(rows.iter().map(|alike| row(alike, view)));
     for (index, piece) in pieces.iter().enumerate() {
         if !fits(&text, piece) {
             let hidden: usize = rows.iter().skip(index.saturating_sub(shown_pieces)).map(|row| row.nodes.len()).sum();
@@ -161,7 +172,13 @@ fn preface(cluster: &ClusterPlan, view: PlanView) -> Vec<String> {
         }
         pieces.push(piece + "\n");
     }
+    pieces.extend(waiting(cluster).into_iter().map(|waiting| {
+        let labels = waiting.labels.split(' ').map(code).collect::<Vec<_>>().join(" ");
+        let names = names(std::iter::once(waiting.nodes.as_str()));
+        format!("⏳ {names} waits for its storage with {labels}: {}\n\n", escaped(waiting.why))
+    }));
     pieces.extend(cluster.notes.iter().map(|note| format!("{}\n\n", escaped(note))));
+    pieces.extend(cluster.kubelet.iter().map(kubelet));
     if !cluster.absent.is_empty() {
         pieces.push(format!(
             "Absent, labelled when they join: {}\n\n",
@@ -175,7 +192,22 @@ fn preface(cluster: &ClusterPlan, view: PlanView) -> Vec<String> {
     pieces
 }
 
-fn row(row: &super::group::Alike<'_>) -> String {
+fn kubelet(plan: &KubeletPlan) -> String {
+    let mut text = format!("**Kubelet binds** ({})\n", plan.manager);
+    for row in binds::rows(plan) {
+        let bind = [row.from, row.to].into_iter().flatten().map(code).collect::<Vec<_>>().join(" → ");
+        let what = match row.sign {
+            '+' => "added",
+            '~' => "changed",
+            _ => "removed",
+        };
+        let _ = writeln!(text, "- {what}: {bind} ({})", escaped(&row.why));
+    }
+    binds::lines(plan).iter().for_each(|line| text += &format!("- {}\n", escaped(line)));
+    text + "\n"
+}
+
+fn row(row: &super::group::Alike<'_>, view: PlanView) -> String {
     let mut text = String::new();
     let nodes = match row.nodes.as_slice() {
         [node] => code(&node.node),
@@ -200,7 +232,7 @@ fn row(row: &super::group::Alike<'_>) -> String {
             text,
             "| {nodes} | {} | {from} | {to} | {}{fights} |",
             code(&change.key),
-            escaped(&why(row, index))
+            escaped(&why(row, index, view))
         );
     }
     text

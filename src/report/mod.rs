@@ -5,6 +5,8 @@
 mod audit;
 mod backtest;
 mod backtest_html;
+mod binds;
+mod bootstrap;
 mod daemon;
 mod explain;
 mod group;
@@ -22,10 +24,12 @@ mod style;
 pub use audit::audit_text;
 pub use backtest::{BacktestReport, backtest_text};
 pub use backtest_html::backtest_html;
+pub use bootstrap::setup_text;
 pub use daemon::{
-    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, SyncStatus, TenureReport, daemon_html, daemon_text,
+    Check, ClusterReport, DaemonStatus, Freshness, NodeCounts, RefusedReport, SyncStatus, TenureReport, daemon_html,
+    daemon_text,
 };
-pub use explain::{Explanation, LabelExplanation, explain, explain_text};
+pub use explain::{BindExplanation, Explanation, LabelExplanation, explain, explain_binds, explain_text};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};
 pub use moves::{MoveOutcome, MoveReport, move_text};
@@ -34,5 +38,5 @@ pub use outcome::{outcome_text, summary_line};
 pub use plan::{PlanView, plan_text};
 pub use problems::{github, problems_text, verdict};
 pub use rebalance::{ClusterRebalance, RebalanceReport, rebalance_text};
-pub use status::{ClusterStatus, NodeState, NodeStatus, Status, status, status_text};
-pub use style::{STYLES, clean};
+pub use status::{ClusterStatus, NodeState, NodeStatus, Status, StorageStatus, status, status_text};
+pub use style::{STYLES, clean, count};

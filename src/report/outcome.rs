@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::group::fold_names;
 use super::style::{STYLES, clean, count, paint};
+use crate::engine::kubelet::{KubeletEnd, KubeletOutcome};
 use crate::engine::{ApplyReport, ClusterOutcome};
 
 /// What was applied, what was left alone and why, and what was not done.
@@ -23,11 +24,36 @@ pub fn outcome_text(report: &ApplyReport) -> String {
     text
 }
 
+fn kubelet_text(text: &mut String, kubelet: &KubeletOutcome) {
+    let (style, end) = match kubelet.end {
+        KubeletEnd::Done => (STYLES.add, "kubelet binds are as they must be"),
+        KubeletEnd::Waits => (STYLES.change, "kubelet binds wait"),
+        KubeletEnd::Open => (STYLES.change, "kubelet binds are not seen to be done"),
+        KubeletEnd::Stale => (STYLES.change, "kubelet binds are stale, left alone"),
+        KubeletEnd::Failed => (STYLES.remove, "kubelet binds failed"),
+        KubeletEnd::NotDone => (STYLES.change, "kubelet binds not done"),
+    };
+    for step in &kubelet.steps {
+        let _ = writeln!(text, "  {}", clean(step));
+    }
+    let why = if kubelet.why.is_empty() { String::new() } else { format!(": {}", clean(&kubelet.why)) };
+    let _ = writeln!(text, "  {}", paint(style, format!("{end}{why}")));
+    if let Some(hint) = &kubelet.hint {
+        let _ = writeln!(text, "  {}", paint(STYLES.dim, format!("hint: {}", clean(hint))));
+    }
+}
+
 /// What was done in a cluster, in one line.
 pub fn summary_line(outcome: &ClusterOutcome) -> String {
     match &outcome.skipped {
         Some(why) => format!("nothing applied: {}", clean(why)),
-        None => format!("applied {} on {}", count(outcome.labels, "label"), count(outcome.nodes, "node")),
+        None => {
+            let storage = match outcome.storage {
+                0 => String::new(),
+                nodes => format!(", storage of {}", count(nodes, "node")),
+            };
+            format!("applied {}{storage} on {}", count(outcome.labels, "label"), count(outcome.nodes, "node"))
+        }
     }
 }
 
@@ -36,7 +62,7 @@ fn cluster_text(text: &mut String, outcome: &ClusterOutcome) {
     let _ = writeln!(text, "{}: {}", paint(STYLES.bold, &outcome.cluster), paint(style, summary_line(outcome)));
     let value =
         |value: &Option<String>| value.as_deref().map_or("absent".to_owned(), |value| format!("{:?}", clean(value)));
-    for stale in &outcome.stale {
+    for stale in outcome.stale.iter().chain(&outcome.stale_storage) {
         let found =
             if stale.node_gone { "the node is gone".to_owned() } else { format!("it is {} now", value(&stale.found)) };
         let line = format!(
@@ -58,6 +84,9 @@ fn cluster_text(text: &mut String, outcome: &ClusterOutcome) {
     }
     if let Some(hint) = outcome.failed.iter().find_map(|failed| failed.hint.as_ref()) {
         let _ = writeln!(text, "  {}", paint(STYLES.dim, format!("hint: {}", clean(hint))));
+    }
+    if let Some(kubelet) = &outcome.kubelet {
+        kubelet_text(text, kubelet);
     }
     if !outcome.not_done.is_empty() {
         let names = fold_names(outcome.not_done.iter().map(String::as_str));

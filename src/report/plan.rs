@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use super::group::{Alike, alike, fold_names};
+use super::binds;
+use super::group::{Alike, alike, first_names, fold_names, waiting};
 use super::style::{STYLES, clean, count, paint};
 use crate::model::Mode;
-use crate::plan::{Change, ClusterPlan, Plan, Reason, Refusal};
+use crate::plan::{Change, ClusterPlan, KubeletPlan, Plan, Reason, Refusal};
 
 /// How much of a plan is shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlanView {
-    /// Every node by itself, also where many change alike.
+    /// Every node by itself, also where many change alike, and long lists whole.
     pub full: bool,
     /// The plan compares two states: nothing is live.
     pub compares: bool,
@@ -41,9 +42,9 @@ fn total(plan: &Plan) -> String {
     let unreachable = plan.clusters.iter().filter(|cluster| cluster.unreachable.is_some()).count();
     let refused = plan.clusters.iter().filter(|cluster| cluster.is_refused()).count();
     let mut parts = Vec::new();
-    match (plan.counts().labels(), plan.clusters.len() - unreachable) {
-        (0, 0) => {} // everything is unreachable, or two states are alike
-        (0, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
+    match (plan.counts().is_nothing(), plan.clusters.len() - unreachable) {
+        (true, 0) => {} // everything is unreachable, or two states are alike
+        (true, seen) => parts.push(format!("no difference in {}", count(seen, "cluster"))),
         _ => parts.push(format!("total: {}", plan.counts())),
     }
     if unreachable > 0 {
@@ -69,7 +70,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
         let _ = writeln!(text, "{name}: {}", paint(STYLES.remove, format!("unreachable: {}", clean(cause))));
         return;
     }
-    let _ = match cluster.nodes.is_empty() {
+    let _ = match cluster.counts().is_nothing() {
         true => writeln!(text, "{name}: {}{mode}", paint(STYLES.add, "no difference")),
         false => writeln!(text, "{name}: {}{mode}", cluster.counts()),
     };
@@ -79,11 +80,30 @@ fn cluster_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
     let rows = alike(cluster, view.full);
     let widths = Widths::of(&rows);
     for row in &rows {
-        row_text(text, row, &widths);
+        row_text(text, row, &widths, view);
+    }
+    if let Some(kubelet) = &cluster.kubelet {
+        kubelet_text(text, kubelet);
     }
     others_text(text, cluster, view);
     for refusal in &cluster.refusals {
         refusal_text(text, refusal, cluster.mode);
+    }
+}
+
+fn kubelet_text(text: &mut String, kubelet: &KubeletPlan) {
+    let _ = writeln!(text, "  {}", paint(STYLES.bold, format!("kubelet binds ({})", kubelet.manager)));
+    for row in binds::rows(kubelet) {
+        let style = match row.sign {
+            '+' => STYLES.add,
+            '~' => STYLES.change,
+            _ => STYLES.remove,
+        };
+        let bind = [row.from, row.to].into_iter().flatten().map(clean).collect::<Vec<_>>().join(" → ");
+        let _ = writeln!(text, "    {}  {}", paint(style, format!("{} {bind}", row.sign)), paint(STYLES.dim, row.why));
+    }
+    for line in binds::lines(kubelet) {
+        let _ = writeln!(text, "    {line}");
     }
 }
 
@@ -95,8 +115,9 @@ struct Widths {
 
 impl Widths {
     fn of(rows: &[Alike<'_>]) -> Self {
-        let widest =
-            |measure: fn(&Change) -> usize| rows.iter().flat_map(|row| row.changes()).map(measure).max().unwrap_or(0);
+        let widest = |measure: fn(&Change) -> usize| {
+            rows.iter().flat_map(Alike::changes).map(|change| measure(change)).max().unwrap_or(0)
+        };
         Self {
             key: widest(|change| change.key.chars().count()),
             value: widest(|change| value_of(change).chars().count()),
@@ -113,7 +134,7 @@ fn value_of(change: &Change) -> String {
     }
 }
 
-fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
+fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths, view: PlanView) {
     let _ = match row.nodes.as_slice() {
         [node] => writeln!(text, "  {}", paint(STYLES.bold, clean(&node.node))),
         nodes => {
@@ -129,7 +150,7 @@ fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
         };
         let (key, value) = (clean(&change.key), value_of(change));
         let cells = format!("{sign} {key:<0$}  {value:<1$}", widths.key, widths.value);
-        let _ = write!(text, "    {}  {}", paint(style, cells), paint(STYLES.dim, why(row, index)));
+        let _ = write!(text, "    {}  {}", paint(style, cells), paint(STYLES.dim, why(row, index, view)));
         if let Some(by) = &change.set_by {
             let when = by.time.map(|time| time.strftime(" on %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
             let note = format!("live value set by {}{when}", clean(&by.manager));
@@ -143,22 +164,37 @@ fn row_text(text: &mut String, row: &Alike<'_>, widths: &Widths) {
 }
 
 /// Why a change is in the plan, and where that is written.
-pub(super) fn why(row: &Alike<'_>, index: usize) -> String {
+pub(super) fn why(row: &Alike<'_>, index: usize, view: PlanView) -> String {
     let place = clean(&row.place(index));
-    match row.changes()[index].reason {
+    let change = &row.changes()[index];
+    match change.reason {
         Reason::Asked => place,
         Reason::NotAsked => format!("not asked for by {place}"),
+        // Without the cluster nobody knows who set it there.
+        Reason::Dropped if view.compares => format!("no longer asked for by {place}, removed where drover set it"),
         Reason::Dropped => format!("set by drover before, no longer asked for by {place}"),
+        Reason::StorageFailed => {
+            format!("taken off, asked for by {place}: {}", clean(change.why.as_deref().unwrap_or_default()))
+        }
     }
 }
 
+/// Names of nodes that nothing changes on.
+fn listed<'n>(names: impl Iterator<Item = &'n str>, view: PlanView) -> String {
+    if view.full { fold_names(names) } else { first_names(names) }
+}
+
 fn others_text(text: &mut String, cluster: &ClusterPlan, view: PlanView) {
+    for waiting in waiting(cluster) {
+        let labels = paint(STYLES.change, format!("waits for storage: {}", clean(&waiting.labels)));
+        let _ = writeln!(text, "  {}  {labels}  {}", clean(&waiting.nodes), paint(STYLES.dim, clean(waiting.why)));
+    }
     if !cluster.absent.is_empty() {
-        let names = fold_names(cluster.absent.iter().map(|absent| absent.node.as_str()));
+        let names = listed(cluster.absent.iter().map(|absent| absent.node.as_str()), view);
         let _ = writeln!(text, "  {} {}", paint(STYLES.dim, "absent, labelled when they join:"), clean(&names));
     }
     if !cluster.unmanaged.is_empty() {
-        let names = fold_names(cluster.unmanaged.iter().map(String::as_str));
+        let names = listed(cluster.unmanaged.iter().map(String::as_str), view);
         let title = if view.compares { "no longer managed, left as they are:" } else { "unmanaged, never touched:" };
         let _ = writeln!(text, "  {} {}", paint(STYLES.dim, title), clean(&names));
     }

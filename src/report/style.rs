@@ -38,6 +38,6 @@ pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {
 }
 
 /// "1 node", "2 nodes".
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -88,7 +88,7 @@ fn live(loaded: &Loaded) -> ObservedCluster {
         let labels = node.labels.iter().map(|label| (label.key.to_string(), label.value.to_string())).collect();
         (node.name.to_string(), ObservedNode { name: node.name.to_string(), labels, ..ObservedNode::default() })
     });
-    ObservedCluster { nodes: nodes.collect() }
+    ObservedCluster { nodes: nodes.collect(), ..ObservedCluster::default() }
 }
 
 fn load_and_plan(loader: &mut Loader, source: &StateSource, live: &ObservedCluster) -> usize {

@@ -12,7 +12,7 @@ fi
 
 version=1.20.2
 package="kubernetes=1.20.5+really1.20.2-1.1+deb12u1"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/drover/control-plane-$version"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/drover/control-plane-$version-2" # the last number moves with the patch below
 components=(kube-apiserver kube-controller-manager kube-scheduler kubemark)
 
 complete() {
@@ -68,6 +68,17 @@ as_root apt-get "${apt_private[@]}" update >&2
 say "building Kubernetes $version (about 6 minutes)"
 mkdir "$work/tree"
 tar -xf "$work"/src/*.orig.tar.* -C "$work/tree" --strip-components=1
+# Its reflect2 is older than Go 1.18 and walks maps by the memory layout of its time: any custom resource would take the
+# API server down. This is what reflect2 1.0.2 does.
+(cd "$work/tree/vendor/github.com/modern-go/reflect2" && sed -i \
+  -e 's/^func mapiterinit(rtype unsafe.Pointer, m unsafe.Pointer) \*hiter$/func mapiterinit(rtype unsafe.Pointer, m unsafe.Pointer, it *hiter)/' \
+  -e 's|^\t// rest fields are ignored$|\tt, h, buckets, bptr unsafe.Pointer\n\toverflow, oldoverflow *[]unsafe.Pointer\n\tstartBucket uintptr\n\toffset uint8\n\twrapped bool\n\tB, i uint8\n\tbucket, checkBucket uintptr|' \
+  -e 's/^\treturn &UnsafeMapIterator{$/\tvar it hiter\n\tmapiterinit(type2.rtype, *(*unsafe.Pointer)(obj), \&it)\n&/' \
+  -e 's/mapiterinit(type2.rtype, \*(\*unsafe.Pointer)(obj)),$/\&it,/' unsafe_link.go unsafe_map.go &&
+  grep -q 'it \*hiter)$' unsafe_link.go && grep -q 'checkBucket' unsafe_link.go && grep -q '&it,$' unsafe_map.go) || {
+  say "the patch for custom resources does not fit"
+  exit 1
+}
 targets=""
 for name in "${components[@]}" kubectl; do targets="$targets cmd/$name"; done
 (cd "$work/tree" && KUBE_GIT_VERSION="v$version" make WHAT="${targets# }" >"$work/make.log" 2>&1) || {

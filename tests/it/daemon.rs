@@ -15,5 +15,6 @@ mod remote;
 mod replicas;
 mod scheduling;
 mod settings;
+mod storage;
 mod support;
 mod telling;

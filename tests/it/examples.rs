@@ -41,6 +41,8 @@ fn focused_examples_show_what_they_say() {
         ("several-clusters", 0),
         ("guarded", 3),
         ("maintenance", 3),
+        ("kubelet", 3),
+        ("bootstrap", 0),
     ] {
         let state = format!("examples/{name}/state");
         drover(root(), ["validate", "--state", &state]).expect(0);
@@ -61,8 +63,28 @@ fn invalid_examples_get_their_messages() {
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         let state = format!("examples/invalid/{name}");
         let ran = drover(root(), ["validate", "--state", &state]);
-        let valid = ["expired-hold", "merge-key"].contains(&name.as_str());
+        let valid = ["expired-hold", "merge-key", "twin-clusters"].contains(&name.as_str());
         assert_eq!(ran.code == 0, valid, "{name}: {}", ran.out);
         insta::assert_snapshot!(format!("invalid-{name}"), shown(&ran));
+        says_where_and_what_to_do(&state);
+    }
+}
+
+/// Each problem shows its line with the culprit, and what to do about it.
+fn says_where_and_what_to_do(state: &str) {
+    let report = drover(root(), ["validate", "--state", state, "--format", "json"]).json();
+    for problem in report["problems"].as_array().expect("problems") {
+        let number = |field: &str| problem[field].as_u64().expect("a number") as usize;
+        let file =
+            fs::read_to_string(root().join(state).join(problem["file"].as_str().expect("a file"))).expect("text");
+        let line = file.lines().nth(number("line") - 1).expect("its line");
+        match problem["rule"] == "secret-in-state" {
+            // What should not be in the state is not said once more.
+            true => assert!(problem["text"].as_str().is_some_and(|text| text != line && text.contains("***"))),
+            false => assert_eq!(problem["text"], line.replace('\t', "␉"), "{problem:#}"),
+        }
+        assert!(number("column") > 0 && number("length") > 0, "{problem:#}");
+        assert!(number("column") - 1 + number("length") <= line.chars().count().max(1), "{problem:#}");
+        assert!(problem["help"].as_str().is_some_and(|help| !help.is_empty()), "{problem:#}");
     }
 }

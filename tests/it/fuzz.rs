@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drover::manifest::{link, parse};
-use drover::report::problems_text;
+#[path = "../fuzz/property.rs"]
+mod property;
 
 /// A small generator (xorshift): the same sequence in every run.
 struct Chance(u64);
@@ -94,18 +94,9 @@ fn no_bytes_break_the_reader() {
         let mut bytes = seeds[chance.below(seeds.len())].clone();
         let other = seeds[chance.below(seeds.len())].clone();
         mutate(&mut bytes, &other, &mut chance);
-        let parsed = parse(&"state.yaml".into(), &bytes);
-        let linked = link(&parsed.documents, &parsed.broken, jiff::Timestamp::UNIX_EPOCH, None);
-        problems_text(&parsed.problems, "state");
-        problems_text(&linked.problems, "state");
-        refused += usize::from(!parsed.problems.is_empty());
-        for document in &parsed.documents {
-            let text = document.manifest.write().expect("what was read can be written");
-            let again = parse(&"state.yaml".into(), text.as_bytes());
-            assert!(again.problems.is_empty(), "{text}\n{:?}", again.problems);
-            assert_eq!(again.documents[0].manifest, document.manifest, "{text}");
-            read += 1;
-        }
+        let (documents, wrong) = property::holds(&bytes);
+        read += documents;
+        refused += usize::from(wrong);
     }
     assert!(read > 1_000 && refused > 1_000, "the mutations reach both sides: {read} read, {refused} refused");
 }

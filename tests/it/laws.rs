@@ -30,7 +30,7 @@ fn live_cluster() -> impl Strategy<Value = ObservedCluster> {
             let drover = Manager { name: FIELD_MANAGER.into(), applies: false, time: None, keys };
             (name.clone(), ObservedNode { name, labels, managers: vec![drover], ..ObservedNode::default() })
         });
-        ObservedCluster { nodes: nodes.collect() }
+        ObservedCluster { nodes: nodes.collect(), ..ObservedCluster::default() }
     })
 }
 

@@ -10,6 +10,7 @@ mod modes;
 mod outage;
 mod ownership;
 mod saved;
+mod storage;
 mod support;
 mod unreachable;
 mod views;

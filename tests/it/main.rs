@@ -10,9 +10,11 @@
     reason = "tests drive the world outside, and give up where that fails"
 )]
 
+mod agent;
 mod architecture;
 mod audit;
 mod backtest;
+mod bootstrap;
 mod daemon;
 mod decisions;
 mod edits;
@@ -21,6 +23,7 @@ mod fuzz;
 mod git;
 mod hooks;
 mod hostile;
+mod kubelets;
 mod laws;
 mod live;
 mod notices;

@@ -1,6 +1,8 @@
 //! What a person reads, as snapshots: help, formats, errors.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::run::drover;
 use crate::support::state::State;
@@ -17,9 +19,12 @@ fn help_is_good_enough_to_need_no_manual() {
         "plan",
         "diff",
         "apply",
+        "run",
         "status",
         "explain",
+        "agent",
         "audit",
+        "bootstrap",
         "import",
         "move",
         "rebalance",
@@ -83,6 +88,40 @@ fn every_format_of_a_plan_tells_the_same() {
     insta::assert_snapshot!("plan-html", without_revision(&run("html")));
     let json = state.drover(&["plan", "--format", "json"]).expect(1).json();
     insta::assert_json_snapshot!("plan-json", json, { ".observedAt" => "TIME", ".state.digest" => "DIGEST" });
+}
+
+#[test]
+fn a_plan_is_saved_wherever_a_person_wants_it() {
+    let state = troubled();
+    let save =
+        |to: &str| state.drover(&["plan", "--cluster", "prod", "--no-blame", "--format", "markdown", "--out", to]);
+    let is_plan = |text: &str| {
+        let plan: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(plan["version"], "drover.dev/plan/v1");
+    };
+    let ran = save("/dev/stdout").expect(3);
+    is_plan(&ran.out[ran.out.find("{\n").expect("JSON after Markdown")..]);
+
+    // A link stays a link, and a pipe a pipe.
+    std::fs::create_dir(state.path("out")).expect("a folder");
+    state.write("out/real.json", "old");
+    std::os::unix::fs::symlink("out/real.json", state.path("link.json")).expect("a link");
+    save("link.json").expect(3);
+    assert!(state.path("link.json").is_symlink());
+    is_plan(&state.read("out/real.json"));
+    let pipe = state.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let reader = std::thread::spawn(move || std::fs::read_to_string(pipe).expect("read"));
+    save("pipe").expect(3);
+    is_plan(&reader.join().expect("read"));
+
+    let nowhere = save("nowhere/plan.json").expect(1).err;
+    assert!(nowhere.contains("cannot write nowhere/plan.json: there is no folder nowhere"), "{nowhere}");
+    assert!(save("out").expect(1).err.contains("cannot write out: "));
+    // Others may read it as they may read any new file.
+    save("plan.json").expect(3);
+    let mode = |name: &str| std::fs::metadata(state.path(name)).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode("plan.json"), mode("live.yaml"));
 }
 
 #[test]

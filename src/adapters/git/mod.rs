@@ -282,6 +282,7 @@ fn read_blob(
 ) -> Result<StateFile, Problem> {
     let unreadable = |error: &git2::Error| {
         Problem::of_file("unreadable", name.clone(), format!("cannot be read: {}", error.message()))
+            .help("`git fsck` tells more of the repository")
     };
     let repository = repository.map_err(unreadable)?;
     let size = repository.odb().and_then(|odb| odb.read_header(id)).map_err(|error| unreadable(&error))?.0;

@@ -40,6 +40,14 @@ pub enum CallError {
         /// Why.
         cause: String,
     },
+    /// The answer is not what the API promises.
+    #[error("its list of {what} cannot be read: {cause}")]
+    Unreadable {
+        /// What was listed.
+        what: String,
+        /// Why.
+        cause: String,
+    },
     /// No answer came in time.
     #[error("no answer in time")]
     TimedOut,

@@ -5,7 +5,10 @@ mod connect;
 mod events;
 mod fence;
 mod lease;
+mod object;
 mod patch;
+mod report;
+mod storage;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -18,11 +21,16 @@ use serde::de::DeserializeOwned;
 pub use call::CallError;
 pub use fence::Fence;
 pub use lease::{Lease, LeaseTimes, Tenure};
-pub use patch::{Patched, Stale};
+pub use patch::{PatchError, Patched, Stale};
+pub use report::StorageCondition;
+pub use storage::Storages;
 pub use watch::{Lost, Seen, Watched, Watcher};
 
+use super::node_images::NodeImagesObject;
 use super::objects::{List, NodeObject, PodObject};
 use crate::error::Failure;
+use crate::model::ObservedCluster;
+use crate::model::storage::PLURAL;
 
 /// How many pods one page of a list holds.
 const PAGE: usize = 2000;
@@ -42,8 +50,24 @@ pub struct KubeCluster {
 }
 
 impl KubeCluster {
+    /// What a plan is made against: the nodes, and the storage of the machines.
+    pub async fn observe(&self) -> Result<ObservedCluster, Failure> {
+        let (nodes, storages) = tokio::join!(self.nodes(), self.storages());
+        let nodes = nodes?.into_iter().map(NodeObject::observed).map(|node| (node.name.clone(), node)).collect();
+        let (storage, storage_unseen) = match storages {
+            Ok(storage) => (storage, None),
+            Err(why) => (Default::default(), Some(why)),
+        };
+        Ok(ObservedCluster { nodes, storage, storage_unseen, recorded: None })
+    }
+
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeObject>, Failure> {
+        self.list("nodes", "/api/v1/nodes?").await
+    }
+
+    /// The images of all nodes.
+    pub async fn node_images(&self) -> Result<Vec<NodeImagesObject>, Failure> {
         self.list("nodes", "/api/v1/nodes?").await
     }
 
@@ -71,6 +95,11 @@ impl KubeCluster {
     }
 
     async fn list<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Vec<T>, Failure> {
+        self.pages(what, path).await.map_err(|error| self.explain("list", what, &error))
+    }
+
+    /// All pages of a list.
+    async fn pages<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Vec<T>, CallError> {
         let whole = async {
             let mut items = Vec::new();
             let mut next = String::new();
@@ -79,11 +108,10 @@ impl KubeCluster {
                 let limit = if what == "pods" { format!("limit={PAGE}") } else { String::new() };
                 let request =
                     Request::get(format!("{path}{limit}{next}")).header(http::header::ACCEPT, JSON).body(Vec::new());
-                let request = request.map_err(|error| Failure::caused("cannot form a request", &error))?;
-                let body = self.call(request).await.map_err(|error| self.explain("list", what, &error))?;
-                let page: List<T> = serde_json::from_slice(&body).map_err(|error| {
-                    Failure::caused(format!("the API server's list of {what} cannot be read"), &error)
-                })?;
+                let request = request.map_err(|error| CallError::Unreachable { cause: error.to_string() })?;
+                let body = self.call(request).await?;
+                let page: List<T> = serde_json::from_slice(&body)
+                    .map_err(|error| CallError::Unreadable { what: what.to_owned(), cause: error.to_string() })?;
                 items.extend(page.items);
                 match page.metadata.next.filter(|token| !token.is_empty()) {
                     Some(token) => next = format!("&continue={token}"),
@@ -91,10 +119,7 @@ impl KubeCluster {
                 }
             }
         };
-        match tokio::time::timeout(self.timeout, whole).await {
-            Ok(done) => done,
-            Err(_) => Err(self.silent()),
-        }
+        tokio::time::timeout(self.timeout, whole).await.unwrap_or(Err(CallError::TimedOut))
     }
 
     fn silent(&self) -> Failure {
@@ -111,11 +136,19 @@ impl KubeCluster {
             .hint(format!("give drover's user a ClusterRole with the verb \"{verb}\" on the resource \"{what}\"")),
             CallError::Refused { code: 401, .. } => Failure::new("the API server does not accept drover's credentials")
                 .hint("the token or certificate of the kubeconfig is wrong or has expired"),
+            CallError::Refused { code: 404, .. } if what == PLURAL => Failure::new(
+                "the cluster knows no NodeStorage objects, so that nothing tells of its machines' storage",
+            )
+            .hint("install deploy/nodestorages.yaml, deploy/agent-rbac.yaml and deploy/agent.yaml there, or write `verify: none` in the storage of the Cluster document"),
             CallError::Refused { code, message, .. } => {
                 Failure::new(format!("the API server refused to {verb} {what} ({code}): {message}"))
             }
             CallError::Unreachable { cause } => Failure::new(format!("cannot be reached: {cause}"))
                 .hint("check that the API server runs and that its address in the kubeconfig is right"),
+            CallError::Unreadable { what, cause } => {
+                Failure::new(format!("the API server's list of {what} cannot be read: {cause}"))
+                    .hint("what answers there may be no API server: check its address in the kubeconfig")
+            }
             CallError::TimedOut => self.silent(),
             CallError::Fenced => Failure::new("this process does not hold the cluster's Lease any more"),
         }

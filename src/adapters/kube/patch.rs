@@ -22,8 +22,12 @@ const ATTEMPTS: usize = 5;
 pub struct Patched {
     /// How many labels were written, or already had their value.
     pub written: usize,
+    /// How many agents were asked for another storage, or already were.
+    pub asked: usize,
     /// Labels that somebody else changed since the plan was made; they were left alone.
     pub stale: Vec<Stale>,
+    /// What somebody else asked the agent for since the plan was made; it was left alone.
+    pub stale_storage: Vec<Stale>,
 }
 
 /// A label that no longer has the value that the plan expects to replace.
@@ -125,7 +129,8 @@ impl KubeCluster {
 }
 
 /// The answer to a write is not read: its metadata alone is the least that the server can send.
-const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+pub(super) const ACCEPT_METADATA: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 fn stale(change: &Change, found: Option<String>, gone: bool) -> Stale {
     Stale { key: change.key.clone(), expected: change.from.clone(), found, gone }

@@ -82,6 +82,8 @@ impl Watched for PodObject {
 #[derive(Debug)]
 pub struct Watcher<T> {
     lifetime: Duration,
+    /// The address of the objects and the selection of those that are followed.
+    path: String,
     /// What the API server knows this place in the history by; none where a list must come first.
     version: Option<String>,
     /// Whether the last watch ended as it should, so that the API server is the one that it was.
@@ -101,7 +103,12 @@ enum End {
 impl<T: Watched> Watcher<T> {
     /// Nothing seen yet. Each single watch lives as long as `lifetime`.
     pub fn new(lifetime: Duration) -> Self {
-        Self { lifetime, version: None, orderly: false, kind: PhantomData }
+        Self { lifetime, path: T::PATH.to_owned(), version: None, orderly: false, kind: PhantomData }
+    }
+
+    /// Follows the one object of this name, whether it is there already or not.
+    pub fn of_one(lifetime: Duration, name: &str) -> Self {
+        Self { path: format!("{}fieldSelector=metadata.name%3D{name}&", T::PATH), ..Self::new(lifetime) }
     }
 
     /// Tells what happens until something fails.
@@ -172,7 +179,7 @@ impl<T: Watched> Watcher<T> {
     }
 
     async fn page(&self, cluster: &KubeCluster, limit: usize, next: &str) -> Result<List<T>, CallError> {
-        let request = request(format!("{}limit={limit}{next}", T::PATH))?;
+        let request = request(format!("{}limit={limit}{next}", self.path))?;
         let body = timeout(cluster.timeout, cluster.call(request)).await.unwrap_or(Err(CallError::TimedOut))?;
         serde_json::from_slice(&body)
             .map_err(|error| CallError::Unreachable { cause: format!("its list cannot be read: {error}") })
@@ -188,7 +195,7 @@ impl<T: Watched> Watcher<T> {
         let seconds = self.lifetime.as_secs().max(2);
         let request = request(format!(
             "{}watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}",
-            T::PATH
+            self.path
         ))?;
         let opened = timeout(cluster.timeout, cluster.open(request)).await;
         let lines = Lines::of(opened.unwrap_or(Err(CallError::TimedOut))?);

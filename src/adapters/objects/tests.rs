@@ -7,11 +7,14 @@ fn a_node_is_reduced_to_what_counts() {
         {"manager": "drover", "operation": "Update", "time": "2026-01-01T00:00:00Z",
          "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:org": {}}}}}]},
         "status": {"allocatable": {"cpu": "31500m", "nvidia.com/gpu": "8"},
+                   "nodeInfo": {"bootID": "6f0c", "kernelVersion": "5.15.0", "containerRuntimeVersion": "docker://20.10.24",
+                                "architecture": "amd64"},
                    "conditions": [{"type": "Ready", "status": "True"}], "images": [{"names": ["x"]}]}}"#;
     let node: NodeObject = serde_json::from_str(text).expect("a node");
     let observed = node.clone().observed();
     assert_eq!(observed.allocatable, Allocatable { cpu_milli: 31_500, gpus: 8 });
     assert_eq!((observed.ready, observed.set_by_drover("org"), observed.managers.len()), (Some(true), true, 1));
+    assert_eq!((&*observed.boot_id, &*observed.kernel, &*observed.runtime), ("6f0c", "5.15.0", "docker://20.10.24"));
     let dumped = serde_yaml::to_string(&node.compact()).expect("yaml");
     let again: NodeObject = serde_yaml::from_str(&dumped).expect("a dumped node");
     assert_eq!(again.observed(), observed, "a dump keeps what counts:\n{dumped}");

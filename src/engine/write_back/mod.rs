@@ -1,6 +1,7 @@
 //! Commits decisions and pushes them: the newest state is fetched, the decision is made or checked against exactly that
 //! state, and its commit gets to the branch only if nobody was faster. Who was slower begins anew.
 
+mod binds;
 mod run;
 
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 
-use self::run::{Attempt, Draft, Run};
+pub use self::binds::{BindsEdit, BindsWritten};
+use self::run::{Draft, Run};
 use super::state::{Loaded, Loader, StateSource, is_local};
 use crate::adapters::git::{self, Address, Person, SignerFiles, Signers, Target};
 use crate::error::Failure;
@@ -79,6 +81,13 @@ pub struct Prepared {
     pub message: String,
 }
 
+/// How an attempt ended.
+enum Attempt<T> {
+    Over(T),
+    /// Somebody else was faster.
+    Lost,
+}
+
 impl Writer {
     /// Shows what a decision would change, and changes nothing.
     ///
@@ -124,23 +133,30 @@ impl Writer {
         now: Timestamp,
         mut decide: impl FnMut(&Loaded) -> Result<Decision, String>,
     ) -> Result<Written, Failure> {
+        let written = self.race(now, |run, target| run.attempt(target, cluster, &mut decide))?;
+        Ok(match written {
+            Ok((Written::Committed(committed), attempts)) => Written::Committed(Committed { attempts, ..committed }),
+            Ok((written, _)) => written,
+            Err(reason) => Written::Dropped { reason },
+        })
+    }
+
+    /// Runs an attempt until it is not overtaken by others; gives up with a reason after many. Tells how many it took.
+    fn race<T>(
+        &self,
+        now: Timestamp,
+        mut attempt: impl FnMut(&mut Run<'_>, &Target) -> Result<Attempt<T>, Failure>,
+    ) -> Result<Result<(T, usize), String>, Failure> {
         let waits = ExponentialBuilder::new().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
         let mut waits = waits.with_max_times(ATTEMPTS - 1).build();
         let (mut attempts, mut renewed) = (0, false);
         loop {
             attempts += 1;
-            let attempt = self.begin(now).and_then(|(mut run, target)| run.attempt(&target, cluster, &mut decide));
-            match attempt {
-                Ok(Attempt::Over(Written::Committed(committed))) => {
-                    return Ok(Written::Committed(Committed { attempts, ..committed }));
-                }
-                Ok(Attempt::Over(written)) => return Ok(written),
+            match self.begin(now).and_then(|(mut run, target)| attempt(&mut run, &target)) {
+                Ok(Attempt::Over(written)) => return Ok(Ok((written, attempts))),
                 Ok(Attempt::Lost) => match waits.next() {
                     Some(wait) => std::thread::sleep(wait),
-                    None => {
-                        let reason = format!("others were faster {attempts} times in a row");
-                        return Ok(Written::Dropped { reason });
-                    }
+                    None => return Ok(Err(format!("others were faster {attempts} times in a row"))),
                 },
                 // Files of the copy were cut short or lost: it is fetched anew, once.
                 Err(_) if !renewed && self.has_broken_copy() => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use git2::Oid;
 use jiff::Timestamp;
 
-use super::{Committed, Prepared, Writer, Written};
+use super::{Attempt, Committed, Prepared, Writer, Written};
 use crate::adapters::git::{Change, Git, Person, Relation, Revision, Signers, SigningKey, Target, Unpushed};
 use crate::adapters::proposals::{Proposal, Server};
 use crate::engine::refused::RefusalReason;
@@ -20,11 +20,11 @@ const RACES: [&str; 4] = ["cannot lock ref", "failed to update ref", "incorrect 
 
 /// Where a commit goes, and what it builds on.
 pub(super) struct Place {
-    branch: String,
+    pub(super) branch: String,
     /// Where that branch is now.
     expected: Option<Oid>,
     /// The parent of the commit.
-    base: Oid,
+    pub(super) base: Oid,
 }
 
 /// Who commits are by, and how.
@@ -35,11 +35,6 @@ pub(super) struct Settings {
     key: Option<SigningKey>,
     /// Where proposals are opened; none where there are none, or the push itself asks for them.
     server: Option<Server>,
-}
-
-pub(super) enum Attempt {
-    Over(Written),
-    Lost,
 }
 
 pub(super) enum Draft {
@@ -61,30 +56,29 @@ impl Run<'_> {
         target: &Target,
         cluster: &ClusterName,
         decide: &mut dyn FnMut(&Loaded) -> Result<Decision, String>,
-    ) -> Result<Attempt, Failure> {
+    ) -> Result<Attempt<Written>, Failure> {
         let (place, settings, base) = self.place(target, cluster)?;
         let prepared = match self.draft(target, &place, &settings, &base, decide)? {
             Draft::Commit(prepared) => *prepared,
             Draft::Written(written) => {
                 if let Written::Already { .. } = &written {
                     // Somebody was killed between the push and the proposal.
-                    self.propose(target, &place, &settings, None)?;
+                    let title = format!("drover: moves on {}", place.branch);
+                    self.propose(target, &place, &settings, (&title, ""))?;
                 }
                 return Ok(Attempt::Over(written));
             }
         };
         let commit = self.commit(target, &place, &settings, &base, &prepared)?;
-        let options = push_options(&place, target, &settings, &prepared);
-        if let Err(unpushed) = target.push(commit, &place.branch, place.expected, &options)
-            && !arrived(target, &place, commit, unpushed)?
-        {
+        let title = subject(&prepared.decision);
+        if !self.push(target, &place, &settings, commit, (&title, &prepared.message))? {
             return Ok(Attempt::Lost);
         }
         if self.writer.checked_out {
             let files = self.paths(target, &place, &prepared)?;
             target.check_out(commit, &files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         }
-        let proposal = self.propose(target, &place, &settings, Some(&prepared))?;
+        let proposal = self.propose(target, &place, &settings, (&title, &prepared.message))?;
         Ok(Attempt::Over(Written::Committed(Committed {
             commit: commit.to_string(),
             branch: place.branch,
@@ -130,13 +124,18 @@ impl Run<'_> {
         target.git.commit_merge(&[tip, target.tip], tree, &self.change(settings, Vec::new(), &message))
     }
 
-    fn change<'c>(&self, settings: &'c Settings, files: Vec<(PathBuf, Vec<u8>)>, message: &'c str) -> Change<'c> {
+    pub(super) fn change<'c>(
+        &self,
+        settings: &'c Settings,
+        files: Vec<(PathBuf, Vec<u8>)>,
+        message: &'c str,
+    ) -> Change<'c> {
         let Settings { author, committer, key, .. } = settings;
         Change { files, message, author, committer, time: self.now, key: key.as_ref() }
     }
 
     /// A state that may be built on: it validates, and is signed where that is asked for.
-    fn load(&mut self, target: &Target, commit: Oid, what: &str) -> Result<Loaded, Failure> {
+    pub(super) fn load(&mut self, target: &Target, commit: Oid, what: &str) -> Result<Loaded, Failure> {
         let refused =
             |reason: RefusalReason| Failure::new(format!("{what} commit {commit} of {}, since {reason}", target.shown));
         if let Some(signers) = &self.signers
@@ -153,7 +152,7 @@ impl Run<'_> {
         }
     }
 
-    fn folder(&self, target: &Target, commit: Oid) -> Result<PathBuf, Failure> {
+    pub(super) fn folder(&self, target: &Target, commit: Oid) -> Result<PathBuf, Failure> {
         let StateSource::Revision { folder, .. } = &self.writer.source else { return Ok(PathBuf::new()) };
         folder_in(&target.git, commit, folder.as_deref())
     }
@@ -242,21 +241,32 @@ impl Run<'_> {
         }
     }
 
-    /// Opens the proposal of a branch, or brings it up to date.
-    fn propose(
+    /// Pushes a commit; false where somebody else was faster.
+    pub(super) fn push(
         &self,
         target: &Target,
         place: &Place,
         settings: &Settings,
-        prepared: Option<&Prepared>,
+        commit: Oid,
+        words: (&str, &str),
+    ) -> Result<bool, Failure> {
+        let options = push_options(place, target, settings, words);
+        match target.push(commit, &place.branch, place.expected, &options) {
+            Ok(()) => Ok(true),
+            Err(unpushed) => arrived(target, place, commit, unpushed),
+        }
+    }
+
+    /// Opens the proposal of a branch, or brings it up to date.
+    pub(super) fn propose(
+        &self,
+        target: &Target,
+        place: &Place,
+        settings: &Settings,
+        (title, body): (&str, &str),
     ) -> Result<Option<String>, Failure> {
         let Some(server) = &settings.server else { return Ok(None) };
-        let words = prepared.map(|prepared| (subject(&prepared.decision), prepared.message.clone()));
-        let (title, body) = match words {
-            Some(words) => words,
-            None => (format!("drover: moves on {}", place.branch), String::new()),
-        };
-        let proposal = Proposal { branch: &place.branch, into: &target.branch, title: &title, body: &body };
+        let proposal = Proposal { branch: &place.branch, into: &target.branch, title, body };
         let opened = server.open_or_update(&proposal);
         opened.map(Some).map_err(|failure| {
             failure.within(format!("the decision is on branch {}, but is not proposed", place.branch))
@@ -265,14 +275,14 @@ impl Run<'_> {
 }
 
 /// GitLab opens a merge request when a push asks for it, and leaves one that is open as it is.
-fn push_options(place: &Place, target: &Target, settings: &Settings, prepared: &Prepared) -> Vec<String> {
+fn push_options(place: &Place, target: &Target, settings: &Settings, (title, body): (&str, &str)) -> Vec<String> {
     let is_gitlab = settings.spec.server.as_ref().is_some_and(|server| server.form == ServerForm::Gitlab);
     match is_gitlab && place.branch != target.branch {
         true => vec![
             "merge_request.create".to_owned(),
             format!("merge_request.target={}", target.branch),
-            format!("merge_request.title={}", subject(&prepared.decision)),
-            format!("merge_request.description={}", prepared.message.trim_end().replace('\n', "<br>")),
+            format!("merge_request.title={title}"),
+            format!("merge_request.description={}", body.trim_end().replace('\n', "<br>")),
         ],
         false => Vec::new(),
     }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::support::{connection, tamper};
+use super::support::{connection, memory, tamper};
 use crate::support::control_plane::{ControlPlane, MERGE_PATCH, NodeSpec, Role};
 use crate::support::daemon::{Daemon, soon};
 use crate::support::state::State;
@@ -183,6 +183,10 @@ fn whatever_happens_the_clusters_end_up_as_the_last_good_revision_says() {
         churn.step();
     }
     eprintln!("in {length:?}: {:?}", churn.done);
+    // They are some minutes old at most; one that leaked would show it.
+    let memory: Vec<u64> = churn.daemons.iter().map(memory).collect();
+    eprintln!("memory of the daemons: {memory:?} kB");
+    assert!(memory.iter().all(|kilobytes| *kilobytes < 120_000), "{memory:?} kB");
     soon("the clusters are as the state says", || churn.differences().is_empty());
     for daemon in &churn.daemons {
         daemon.is_ready();

@@ -58,6 +58,7 @@ fn a_cluster_that_leaves_the_state_and_comes_back_is_looked_after_by_one_task() 
         followed.state.git(&["rm", "--quiet", "-r", "state/clusters/prod.yaml", "state/nodes"]);
         followed.state.commit("leaves");
         daemon.comes_to("it left", |status| status["clusters"]["prod"] == Value::Null);
+        soon("its numbers are gone", || !daemon.get("/metrics").1.contains("cluster=\"prod\""));
         soon("the Lease was given back", || lease_holder(&plane).as_deref() == Some(""));
         tamper(&plane, "gone-1", "org", &json!("rec"));
         followed.state.git(&["revert", "--no-edit", "HEAD"]);

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::support::{Followed, carries, is_trouble_of, label, lease_holder, tamper};
-use crate::support::control_plane::{ControlPlane, NodeSpec, Role};
-use crate::support::daemon::soon;
+use crate::support::control_plane::{ControlPlane, JSON, NodeSpec, Role};
+use crate::support::daemon::{Daemon, soon};
+use crate::support::run;
 
 /// Beside the state, and no part of it.
 const CONFIG: &str = ".cache/config";
@@ -122,7 +124,7 @@ fn a_kubeconfig_that_hangs_delays_no_other_cluster() {
     let followed = reached(&plane, &json!({ "token": plane.token(Role::Drover) }));
     let pipe = |name: &str| {
         let pipe = followed.state.path(&format!(".cache/{name}"));
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        let made = Command::new("mkfifo").arg(&pipe).status();
         assert!(made.expect("mkfifo runs").success());
         format!("{{kubeconfig: {}}}", pipe.display())
     };
@@ -168,4 +170,84 @@ fn a_kubeconfig_of_another_cluster_mixes_nothing() {
     carries(&one, "cred-1", "rack", Some("r1"));
     assert_eq!(label(&two, "cred-1", "rack"), None);
     assert_eq!(label(&two, "cred-1", "org").as_deref(), Some("ads"));
+}
+
+/// drover as in a pod: the files of a service account are where Kubernetes mounts them, and the environment tells where the
+/// API server is. None where this machine lets nobody mount.
+fn in_a_pod(plane: &ControlPlane, folder: &Path, account: &Path) -> Option<Command> {
+    const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    // What is mounted in a namespace of its own is seen by nobody else.
+    let pod = |user: &[&str]| {
+        let mount = format!(
+            "mount -t tmpfs tmpfs /var/run && mkdir -p {MOUNTED} && mount --bind '{}' {MOUNTED} && exec \"$@\"",
+            account.display()
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount"]).args(user).args(["sh", "-c", &mount, "sh"]);
+        unshare
+    };
+    let may = |user: &[&str]| pod(user).arg("true").output().is_ok_and(|ran| ran.status.success());
+    let as_root = ["--user", "--map-root-user"];
+    let user: &[&str] = if may(&[]) { &[] } else { &as_root };
+    if !may(user) {
+        eprintln!("nobody may mount here: what drover does inside a cluster is not tried");
+        return None;
+    }
+    let url = plane.url();
+    let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
+    let mut drover = run::command(folder);
+    drover.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port);
+    Some(run::within(pod(user), &drover))
+}
+
+/// Makes drover's service account anew, so that tokens of an earlier one count no more, and returns a token.
+fn service_account(plane: &ControlPlane) -> String {
+    let path = "/api/v1/namespaces/drover/serviceaccounts";
+    plane.request(Role::Admin, "DELETE", &format!("{path}/drover"), None);
+    let account = json!({ "metadata": { "name": "drover" } });
+    plane.request(Role::Admin, "POST", path, Some((JSON, &account))).accepted(path);
+    let path = format!("{path}/drover/token");
+    let wanted = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+    let made = plane.request(Role::Admin, "POST", &path, Some((JSON, &wanted))).accepted(&path).json();
+    made["status"]["token"].as_str().expect("a token").to_owned()
+}
+
+#[test]
+fn inside_its_cluster_it_is_its_service_account_and_takes_up_the_next_token() {
+    let plane = ControlPlane::start_named("inside");
+    plane.create_nodes(["cred-1"].map(NodeSpec::new));
+    let followed = Followed::of(&plane);
+    followed.state.cluster("prod", "{inCluster: true}").node("prod", "cred-1", "{group: ads}").commit("inside");
+    let kubeconfig: Value =
+        serde_json::from_str(&fs::read_to_string(plane.kubeconfig(Role::Drover)).expect("a kubeconfig")).expect("JSON");
+    let ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path");
+    let first = service_account(&plane);
+    for (name, text) in [
+        ("token", &first),
+        ("ca.crt", &fs::read_to_string(ca).expect("a certificate")),
+        ("namespace", &"drover".into()),
+    ] {
+        followed.state.write(&format!(".cache/account/{name}"), text);
+    }
+    let account = followed.state.path(".cache/account");
+    let Some(mut pod) = in_a_pod(&plane, followed.state.root(), &account) else { return };
+    let plan = run::finish(pod.args(["plan", "--detailed-exitcode"])).expect(2);
+    assert!(plan.out.contains("prod: 1 node, 1 label: +1 ~0 -0"), "{}", plan.out);
+    let outside = followed.state.drover(&["plan"]).expect(1);
+    assert!(outside.out.contains("drover does not run inside a cluster"), "{}", outside.out);
+
+    let repository = followed.state.root().display().to_string();
+    let pod = in_a_pod(&plane, followed.state.root(), &account).expect("as before");
+    let daemon = Daemon::start_command(pod, &["--repo", &repository, "--rev", "main", "--watch-lifetime", "2s"]);
+    carries(&plane, "cred-1", "org", Some("ads"));
+    daemon.is_ready();
+    soon("its Events are taken", || plane.kubectl(["get", "events", "-A", "-o", "wide"]).contains("Labelled"));
+
+    let second = service_account(&plane);
+    is_trouble_of(&daemon, "prod");
+    replace(&account.join("token"), &second);
+    heals(&plane);
+    daemon.is_ready();
+    let said = daemon.stop().expect(0).err;
+    assert!(!said.contains(&first) && !said.contains(&second), "a token was shown");
 }

@@ -340,7 +340,7 @@ fn a_folder_is_followed_as_it_is_worked_on() {
     assert!(!now(&mut follower).changed);
     let in_force = follower.in_force().expect("a state");
     assert_eq!((in_force.root.as_deref(), in_force.revision.dirty), (Some(state.path("state").as_path()), true));
-    assert_eq!(in_force.dumps["live.dump"], Ok(live(&["n1", "n2"])));
+    assert_eq!(in_force.files["live.dump"], Ok(live(&["n1", "n2"])));
 
     state.node("prod", "n1", "{devices: {gpu: T4}}");
     assert!(now(&mut follower).changed);
@@ -356,7 +356,7 @@ fn a_folder_is_followed_as_it_is_worked_on() {
     assert!(now(&mut follower).changed, "a dump is part of what is in force");
     fs::remove_file(state.path("state/live.dump")).expect("a file");
     assert!(now(&mut follower).changed);
-    let unread = follower.in_force().expect("a state").dumps["live.dump"].clone().expect_err("it is gone");
+    let unread = follower.in_force().expect("a state").files["live.dump"].clone().expect_err("it is gone");
     assert!(unread.to_string().contains("live.dump"), "{unread}");
     fs::remove_dir_all(state.path("state")).expect("a folder");
     assert!(sync(&mut follower).is_err());

@@ -134,11 +134,9 @@ fn without_privileges(folder: &Path, arguments: &[&str]) -> Command {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         return drover;
     }
-    let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-dac_override,-dac_read_search", "--"]);
-    command.arg(drover.get_program()).args(drover.get_args()).current_dir(folder);
-    command.envs(drover.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", "--"]);
+    run::within(setpriv, &drover)
 }
 
 #[test]

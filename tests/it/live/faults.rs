@@ -106,7 +106,7 @@ fn a_write_that_gets_no_answer_is_repeated() {
 fn a_webhook_that_objects_to_one_node_keeps_no_other_one_back() {
     const SAYS: &str = "admission webhook \"nodes.example.org\" denied the request: frozen";
     let (state, _proxy) = troubled("hook", 3, |asked| {
-        (asked.method == "PATCH" && asked.path == "/api/v1/nodes/hook-1").then_some(Fault::Denied(SAYS))
+        (asked.method == "PATCH" && asked.path == "/api/v1/nodes/hook-1").then_some(Fault::Refused(403, SAYS))
     });
     let ran = state.drover(&["apply", "--yes", "--parallel", "1"]).expect(1);
     let said = format!("failed hook-1: the API server refused to patch nodes (403): {SAYS}");
@@ -114,6 +114,20 @@ fn a_webhook_that_objects_to_one_node_keeps_no_other_one_back() {
     assert!(!ran.out.contains("ClusterRole"), "no right is missing: {}", ran.out);
     assert_eq!(labels(shared(), "hook-1"), "org=hook-old vgpu=true");
     assert_eq!([2, 3].map(|n| labels(shared(), &format!("hook-{n}"))), ["org=hook-new train=true"; 2]);
+}
+
+#[test]
+fn what_the_api_server_finds_invalid_is_told_in_its_own_words() {
+    const SAYS: &str =
+        "Node \"invalid-1\" is invalid: metadata.labels: Invalid value: a valid label must be an empty string";
+    let (state, _proxy) = troubled("invalid", 2, |asked| {
+        (asked.method == "PATCH" && asked.path == "/api/v1/nodes/invalid-1").then_some(Fault::Refused(422, SAYS))
+    });
+    let ran = state.drover(&["apply", "--yes"]).expect(1);
+    let said = format!("failed invalid-1: the API server refused to patch nodes (422): {SAYS}");
+    assert!(ran.out.contains(&said), "{}", ran.out);
+    assert_eq!(labels(shared(), "invalid-1"), "org=invalid-old vgpu=true");
+    assert_eq!(labels(shared(), "invalid-2"), "org=invalid-new train=true");
 }
 
 /// Begins an apply, and interrupts it once the proxy has seen a write of this node `times` times.

@@ -1,7 +1,11 @@
 //! What is never written: observed clusters, dumps, and anything that nobody said yes to.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use super::support::{changes, connection, labels, shared, state_of, versions};
 use crate::support::control_plane::{NodeSpec, Role};
+use crate::support::run;
 use crate::support::state::State;
 
 #[test]
@@ -75,4 +79,39 @@ fn without_a_terminal_and_without_yes_nothing_is_applied() {
     state.drover(&["apply", "--yes"]).expect(0);
     assert_eq!(labels(plane, "ask-1"), "train=true");
     state.drover(&["apply"]).expect(0); // nothing to do needs no yes
+}
+
+/// Runs drover on a terminal of its own, where a person gives this answer: the exit code, and what the terminal showed.
+fn on_a_terminal(state: &State, arguments: &str, answer: &str) -> (Option<i32>, String) {
+    let drover = run::command(state.root());
+    let command = format!("'{}' {arguments}", drover.get_program().display());
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]).current_dir(state.root());
+    terminal.env_clear().envs(drover.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    terminal.env("TERM", "xterm").env("SHELL", "/bin/sh");
+    let mut running = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
+    running.stdin.as_mut().expect("piped").write_all(format!("{answer}\n").as_bytes()).expect("it reads");
+    let output = running.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn on_a_terminal_the_plan_is_shown_and_a_person_is_asked() {
+    let plane = shared();
+    plane.create_nodes([NodeSpec::new("person-1")]);
+    let before = versions(plane, ["person-1"]);
+    let state = state_of(plane);
+    state.node("prod", "person-1", "{workloads: [train]}");
+    for answer in ["no", "y", ""] {
+        let (code, shown) = on_a_terminal(&state, "apply", answer);
+        let (plan, rest) = shown.split_once("Apply these changes?").expect("a question");
+        assert!(plan.contains("person-1") && plan.contains("\u{1b}["), "the plan comes first, in colour: {shown}");
+        assert!(rest.contains("nothing was applied"), "{shown}");
+        assert_eq!((code, versions(plane, ["person-1"])), (Some(0), before.clone()), "{answer:?}: {shown}");
+    }
+    let (code, shown) = on_a_terminal(&state, "apply", "yes");
+    assert!(code == Some(0) && shown.contains("applied 1 label on 1 node"), "{shown}");
+    assert_eq!(labels(plane, "person-1"), "train=true");
+    let (code, shown) = on_a_terminal(&state, "apply", "");
+    assert!(code == Some(0) && !shown.contains("Apply these changes?"), "nothing to do, nothing to ask: {shown}");
 }

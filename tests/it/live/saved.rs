@@ -49,12 +49,35 @@ fn a_plan_whose_changes_are_the_same_at_the_new_revision_is_applied() {
 }
 
 #[test]
-fn a_plan_that_the_api_server_finds_invalid_shows_what_the_server_says() {
+fn a_plan_that_was_changed_by_hand_is_refused() {
     let plane = shared();
-    let state = planned(plane, "wrong");
-    state.edit("plan.json", "\"to\": \"true\"", "\"to\": \"not a label value\"");
-    let ran = state.drover(&["apply", "plan.json", "--yes"]).expect(1);
-    assert!(ran.out.contains("failed wrong: the API server refused to patch nodes (422)"), "{}", ran.out);
-    assert!(ran.out.contains("a valid label must be an empty string or consist of"), "{}", ran.out);
-    assert_eq!(labels(plane, "wrong"), "");
+    let state = planned(plane, "forged");
+    plane.kubectl(["label", "node", "forged", "forged-other", "forged.example.org/owner=somebody"]);
+    let before = versions(plane, ["forged", "forged-other"]);
+    let plan = state.read("plan.json");
+    let forged = |from: &str, to: &str, says: &[&str]| {
+        assert!(plan.contains(from), "{plan}");
+        state.write("plan.json", plan.replace(from, to));
+        let ran = state.drover(&["apply", "plan.json", "--yes", "--allow", "running-pods"]).expect(1);
+        says.iter().for_each(|said| assert!(ran.err.contains(said), "{said}: {}", ran.err));
+        assert_eq!(versions(plane, ["forged", "forged-other"]), before, "nothing is written");
+    };
+    let stale = "the plan is stale";
+    forged(
+        "\"to\": \"true\"",
+        "\"to\": \"false\"",
+        &[stale, "prod/forged train: planned \"false\", now asked for \"true\""],
+    );
+    forged("\"node\": \"forged\"", "\"node\": \"forged-other\"", &[stale, "prod/forged-other train"]);
+    forged("\"node\": \"forged\"", "\"node\": \"../pods/x\"", &[stale, "prod/../pods/x train"]);
+    // A label of somebody else's is asked for by nobody, and yet not drover's to remove.
+    let change = |key: &str, rest: &str| (format!("\"key\": \"{key}\""), format!("{rest}\"reason\""));
+    let (key, _) = change("train", "");
+    let (alien, removal) = change("forged.example.org/owner", "\"from\": \"somebody\", ");
+    let text = plan.replace(&key, &alien).replace("\"to\": \"true\",", "").replace("\"reason\"", &removal);
+    state.write("plan.json", text);
+    let ran = state.drover(&["apply", "plan.json", "--yes", "--allow", "running-pods"]).expect(1);
+    let said = "the plan removes the label forged.example.org/owner of forged in prod, which drover did not set";
+    assert!(ran.err.contains(said), "{}", ran.err);
+    assert_eq!(versions(plane, ["forged", "forged-other"]), before, "nothing is written");
 }

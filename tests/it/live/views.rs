@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::{changes, shared, state_of};
-use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec};
+use crate::support::control_plane::{ControlPlane, NodeSpec, PodSpec, Role};
 use crate::support::state::State;
 
 /// Nodes in every state, with a pod that keeps one of them.
@@ -106,4 +106,38 @@ fn an_explanation_tells_who_set_each_label() {
         "{}",
         ran.err
     );
+}
+
+#[test]
+fn the_images_that_kubelets_tell_of_are_asked_for_and_recorded() {
+    let plane = shared();
+    plane.create_nodes([NodeSpec::new("img-1"), NodeSpec::new("img-2")]);
+    let status = json!({ "status": {
+        "nodeInfo": { "bootID": "b1", "kernelVersion": "6.1.0", "containerRuntimeVersion": "docker://24.0.9", "machineID": "",
+            "systemUUID": "", "osImage": "", "kubeletVersion": "", "kubeProxyVersion": "", "operatingSystem": "", "architecture": "" },
+        "images": [{ "names": ["rancher/pause@sha256:00", "rancher/pause:3.7"], "sizeBytes": 1 }],
+    } });
+    let patch = ("application/merge-patch+json", &status);
+    let reply = plane.request(Role::Admin, "PATCH", "/api/v1/nodes/img-1/status", Some(patch));
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let state = state_of(plane);
+    let cluster = state.read("state/clusters/prod.yaml")
+        + "  bootstrap:\n    runtime: {type: docker}\n    images: [{mirror: m.example.org/, naming: rancher, images: [rancher/pause:3.7, busybox]}]\n";
+    state.write("state/clusters/prod.yaml", &cluster).node("prod", "img-1", "{}").node("prod", "img-2", "{}");
+    let lacks = || {
+        let status = state.drover(&["status", "--format", "json"]).expect(0).json();
+        let nodes = status["clusters"][0]["nodes"].as_array().expect("nodes").clone();
+        let of = |name: &str| nodes.iter().find(|node| node["node"] == name).expect("a node")["lacks"].clone();
+        (of("img-1"), of("img-2"))
+    };
+    let told = (json!([{ "what": "images", "images": ["busybox"] }]), Value::Null);
+    assert_eq!(lacks(), told, "a kubelet that tells of no image tells nothing");
+    state.drover(&["snapshot", "--out", "live.yaml"]).expect(0);
+    let (head, _) = cluster.split_once("  connection:").expect("a connection");
+    let (_, bootstrap) = cluster.split_once("  bootstrap:").expect("the section");
+    state.write(
+        "state/clusters/prod.yaml",
+        format!("{head}  connection: {{file: ../live.yaml}}\n  bootstrap:{bootstrap}"),
+    );
+    assert_eq!(lacks(), told, "a recording tells the same");
 }

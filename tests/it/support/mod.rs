@@ -4,6 +4,7 @@ pub(crate) mod control_plane;
 pub(crate) mod daemon;
 pub(crate) mod git_daemon;
 pub(crate) mod limit;
+pub(crate) mod machine;
 pub(crate) mod openb;
 pub(crate) mod proxy;
 pub(crate) mod run;

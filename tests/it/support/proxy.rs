@@ -19,8 +19,8 @@ pub(crate) enum Fault {
     Status(u16),
     /// The same, asking to wait this many seconds.
     RetryAfter(u16, u32),
-    /// A 403 with this message, as from an admission webhook.
-    Denied(&'static str),
+    /// This status with this message, as a 403 from an admission webhook.
+    Refused(u16, &'static str),
     /// The server does what is asked, and the connection is closed before its answer.
     LostAnswer,
     /// The server does what is asked, and its answer comes this much later.
@@ -138,7 +138,7 @@ impl Shared {
                         &problem(status, "too many requests, please try again later"),
                     )?;
                 }
-                Some(Fault::Denied(message)) => respond(stream, 403, None, &problem(403, message))?,
+                Some(Fault::Refused(status, message)) => respond(stream, status, None, &problem(status, message))?,
                 Some(Fault::LostAnswer) => {
                     self.forward(&request);
                     return Ok(());

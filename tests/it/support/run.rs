@@ -51,6 +51,15 @@ pub(crate) fn command(folder: &Path) -> Command {
     command
 }
 
+/// A prepared command as the last arguments of another one, such as `setpriv`, in the environment of the first.
+pub(crate) fn within(mut around: Command, command: &Command) -> Command {
+    around.arg(command.get_program()).args(command.get_args());
+    around.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    around.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    around.stdin(Stdio::null());
+    around
+}
+
 /// Runs drover in a folder and waits for it.
 pub(crate) fn drover<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Ran {
     finish(command(folder).args(arguments))

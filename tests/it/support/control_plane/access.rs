@@ -15,10 +15,12 @@ pub(crate) enum Role {
     Reader,
     /// Changes nodes, and sees no pods.
     Blind,
+    /// What an agent's service account may do.
+    Agent,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 4] = [Self::Admin, Self::Drover, Self::Reader, Self::Blind];
+    pub(crate) const ALL: [Self; 5] = [Self::Admin, Self::Drover, Self::Reader, Self::Blind, Self::Agent];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -26,6 +28,7 @@ impl Role {
             Self::Drover => "drover",
             Self::Reader => "reader",
             Self::Blind => "blind",
+            Self::Agent => "agent",
         }
     }
 
@@ -40,6 +43,7 @@ impl Role {
         match self {
             Self::Admin => format!("{token},{name},{name},system:masters\n"),
             Self::Drover | Self::Reader | Self::Blind => format!("{token},{name},{name}\n"),
+            Self::Agent => format!("{token},system:serviceaccount:drover:drover-agent,{name}\n"),
         }
     }
 
@@ -64,6 +68,11 @@ impl Role {
             Self::Admin => return Vec::new(),
             // What people are told to apply is what is tested.
             Self::Drover => return manifests(include_str!("../../../../deploy/rbac.yaml")),
+            Self::Agent => {
+                let definition = manifests(include_str!("../../../../deploy/nodestorages.yaml"));
+                let rights = manifests(include_str!("../../../../deploy/agent-rbac.yaml"));
+                return definition.into_iter().chain(rights).collect();
+            }
             Self::Reader => vec![read("nodes"), read("pods")],
             Self::Blind => vec![rule("nodes", &["get", "list", "watch", "patch"])],
         };

@@ -1,0 +1,104 @@
+//! What clusters need for agents: generated where it can be, and taken by a real API server.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::shared;
+use crate::support::control_plane::{JSON, Role};
+use crate::support::run::drover;
+
+fn deploy() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"))
+}
+
+fn documents(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(deploy().join(name)).expect("a file");
+    serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).expect("YAML")).collect()
+}
+
+#[test]
+fn what_is_generated_is_up_to_date() {
+    let fresh = tempfile::tempdir().expect("a folder");
+    drover(fresh.path(), ["schema", "--deploy", "."]).expect(0);
+    let mut names: Vec<_> =
+        fs::read_dir(fresh.path()).expect("files").map(|entry| entry.expect("one").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["agent-rbac.yaml", "nodestorages.yaml"]);
+    for name in names {
+        let read = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(
+            read(fresh.path()) == read(deploy()),
+            "deploy/{name:?} is out of date; run: cargo run -- schema --deploy deploy"
+        );
+    }
+}
+
+#[test]
+fn the_daemon_set_is_this_version_and_reaches_the_machine_through_proc_alone() {
+    let set = &documents("agent.yaml")[0];
+    let pod = &set["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], concat!("drover:", env!("CARGO_PKG_VERSION")));
+    assert_eq!((&pod["hostPID"], pod.get("volumes"), container.get("volumeMounts")), (&json!(true), None, None));
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"].get("privileged"), None);
+    assert_eq!(pod["serviceAccountName"], documents("agent-rbac.yaml")[0]["metadata"]["name"]);
+}
+
+#[test]
+fn an_api_server_takes_all_of_it_and_people_see_what_matters() {
+    let plane = shared();
+    // Twice: as somebody who upgrades would.
+    for _ in 0..2 {
+        for name in ["rbac.yaml", "nodestorages.yaml", "agent-rbac.yaml", "agent.yaml"] {
+            plane.kubectl(["apply", "-f", deploy().join(name).to_str().expect("text")]);
+        }
+    }
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/nodestorages.drover.dev";
+    let definition = plane.get(path);
+    let conditions = definition["status"]["conditions"].as_array().expect("conditions");
+    assert!(!conditions.iter().any(|c| c["type"] == "NonStructuralSchema" && c["status"] == "True"), "{conditions:?}");
+    assert!(conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True"), "{conditions:?}");
+
+    let create = |name: &str, spec: Value| {
+        let object =
+            json!({"apiVersion": "drover.dev/v1", "kind": "NodeStorage", "metadata": {"name": name}, "spec": spec});
+        plane.request(Role::Drover, "POST", "/apis/drover.dev/v1/nodestorages", Some((JSON, &object)))
+    };
+    let good = json!({
+        "root": "/data/k8s", "link": "/mnt/k8s", "local": true, "fileSystems": ["nfs4"], "sources": ["a:/b*"], "kubelet": true,
+        "directories": {"a/b": {"mode": "0755", "owner": "1:2"}, "c": {}}, "minFreeBytes": 9_000_000_000_000_u64,
+        "writeTest": true, "timeoutSeconds": 10,
+    });
+    let made = create("shown-1", good.clone()).accepted("create").json();
+    assert_eq!(made["spec"], good, "nothing is dropped");
+    for (field, bad) in [
+        ("root", json!("data")),
+        ("timeoutSeconds", json!("ten")),
+        ("fileSystems", json!("nfs4")),
+        ("directories", json!({"a": {"mode": "rwx"}})),
+        ("root", Value::Null),
+    ] {
+        let mut spec = good.clone();
+        spec[field] = bad;
+        let reply = create("shown-2", spec);
+        assert_eq!(reply.status, 422, "{field}: {}", reply.body);
+    }
+    let status = json!({"status": {
+        "observedGeneration": 1, "checked": "2026-01-01T00:00:00Z", "since": "2026-01-01T00:00:00Z", "verdict": "Failed",
+        "reason": "NotMounted", "message": "nothing is mounted there", "kubelet": "Stale", "freeBytes": 9_000_000_000_000_u64,
+        "totalBytes": 90_000_000_000_000_u64, "bootId": "b", "agent": "0.1.0", "directories": {"a/b": "is not there"},
+        "mount": {"mountPoint": "/", "fileSystem": "ext4", "source": "/dev/sda1", "readOnly": true},
+    }});
+    let path = "/apis/drover.dev/v1/nodestorages/shown-1/status";
+    let body = ("application/merge-patch+json", &status);
+    let told = plane.request(Role::Agent, "PATCH", path, Some(body)).accepted("report").json();
+    assert_eq!(told["status"], status["status"], "nothing is dropped");
+    let shown = plane.kubectl(["get", "nst", "shown-1"]);
+    let words: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["NAME", "ROOT", "VERDICT", "REASON", "SINCE", "CHECKED", "AGE"]);
+    assert_eq!(words[1][..4], ["shown-1", "/data/k8s", "Failed", "NotMounted"]);
+}
