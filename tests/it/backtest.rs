@@ -219,6 +219,34 @@ fn decisions_on_a_real_trace_keep_their_promises() {
     }
 }
 
+/// The goals of BENCHMARKS.md, with five phases and a guarantee of a quarter, as `drover backtest` has them by default.
+#[test]
+fn a_real_trace_reaches_its_goals() {
+    for (more, cube_to_pool, static_to_pool) in [(&[][..], 0.85, 0.975), (&["--backfill"][..], 0.55, 0.97)] {
+        let Some(report) = philly(more) else { return };
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number: {value}"));
+        let (gaps, policies) = (&report["gaps"]["demand"], &report["policies"]);
+        let closed = |from: &str| number(&gaps[from]["pending_gpu_h"]);
+        assert!(closed("cubeToPool") >= cube_to_pool, "{more:?}: {gaps}");
+        assert!(closed("staticToPool") >= static_to_pool, "{more:?}: {gaps}");
+        let mean = |policy: &str, figure: &str| number(&policies[policy][figure]["mean"]);
+        assert!(mean("demand", "moves_per_day") <= 65.0, "{more:?}: {}", policies["demand"]);
+        for never in ["flaps", "violation_min", "effective_violation_min"] {
+            assert_close(&policies["demand"][never]["mean"], 0.0, 0.0);
+        }
+        for (name, group) in policies["demand"]["groups"].as_object().expect("groups") {
+            let grew = number(&group["mean_s"]["mean"]) - number(&policies["static"]["groups"][name]["mean_s"]["mean"]);
+            assert!(grew <= 45.0 * 60.0, "{more:?}: the jobs of {name} wait {grew} s longer than without moves");
+        }
+        if more.is_empty() {
+            assert!(mean("demand", "p99_s") <= mean("pool", "p99_s") * 1.05, "{}", policies["demand"]);
+            // The reference policy is chaotic; an independent simulator saw this mean and spread.
+            assert_close(&policies["cube"]["pending_gpu_h"]["mean"], 180_478.0, 20_603.0);
+            assert_close(&policies["cube"]["moves_per_day"]["mean"], 174.0, 10.0);
+        }
+    }
+}
+
 #[test]
 fn the_same_files_give_the_same_report_on_any_number_of_threads() {
     let mut jobs = "submit_s,duration_s,gpus,group\n".to_owned();
