@@ -3,6 +3,7 @@
 //! The same form is read from an API server and from a dump, and written by `drover snapshot`.
 
 mod affinity;
+mod ended;
 mod info;
 mod quantity;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::affinity::Affinity;
+use self::ended::{ContainerStatus, ended};
 use self::info::NodeInfoObject;
 use self::quantity::Quantity;
 use super::node_images::ImageObject;
@@ -267,25 +269,6 @@ struct PodStatusObject {
     container_statuses: Vec<ContainerStatus>,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct ContainerStatus {
-    #[serde(default)]
-    state: ContainerState,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct ContainerState {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    terminated: Option<Terminated>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Terminated {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    finished_at: Option<String>,
-}
-
 /// Where frameworks say which pods start together.
 const GANGS: [&str; 4] = [
     "scheduling.k8s.io/group-name",
@@ -467,8 +450,7 @@ impl PodObject {
     /// The pod from its submission to its end.
     pub fn life(self) -> PodLife {
         let submitted = time(&self.metadata.creation_timestamp);
-        let finished = self.status.container_statuses.iter().filter_map(|status| status.state.terminated.as_ref());
-        let ended = finished.filter_map(|end| time(&end.finished_at)).max();
+        let ended = ended(&self.status.container_statuses);
         let (is_over, started) = (self.is_over(), time(&self.status.start_time));
         let pod = self.as_work();
         PodLife {
@@ -513,7 +495,7 @@ impl PodObject {
         self.metadata.labels.retain(|key, _| GANGS.contains(&key.as_str()));
         self.metadata.annotations.retain(|key, _| GANGS.contains(&key.as_str()));
         self.status.conditions.retain(|condition| condition.kind == "PodScheduled");
-        self.status.container_statuses.retain(|status| status.state.terminated.is_some());
+        self.status.container_statuses.retain(ContainerStatus::is_over);
         let containers = self.spec.containers.iter().chain(&self.spec.init_containers);
         if containers.map(|container| &container.resources).all(Resources::is_empty) {
             self.spec.containers.clear();

@@ -129,7 +129,11 @@ pub fn to_write(name: &ClusterName, record: &Record) -> Result<Option<Decision>,
 pub fn reason(made: &crate::rebalance::Move) -> String {
     let why = match (&made.need, made.purpose) {
         (Some(need), Purpose::Serve) => {
-            format!("{}; with it {} can start{}", waits(need), count(made.starts_count, "job"), named(made))
+            let starts = match made.starts_count {
+                0 if need.pods > 1 => "it is one of the machines that its pods need together".to_owned(),
+                started => format!("with it {} can start{}", count(started, "job"), named(made)),
+            };
+            format!("{}; {starts}", waits(need))
         }
         (Some(need), Purpose::Exchange) => {
             format!("its own pods run there; in return it lends a machine to {}, where {}", need.group, waits(need))

@@ -277,7 +277,7 @@ pub struct Rebalance {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_after: Option<Interval>,
     /// Of `demand`: how long the pods that a move would start must have waited, times the share of a machine that they take
-    /// (default 110s: pods that fill a machine move one after two minutes, those that take an eighth of one after a quarter
+    /// (default 2m: pods that fill a machine move one after two minutes, those that take an eighth of one after a quarter
     /// of an hour). Longer saves moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<Interval>,

@@ -136,11 +136,13 @@ pub enum Why {
     Ceiling,
     /// What it would start has not waited long enough for a move.
     NotDue,
+    /// The gang would start only with more machines than there are for it.
+    TooFew,
 }
 
 impl Why {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OtherKind,
         Self::Unfit,
         Self::NoRoom,
@@ -153,6 +155,7 @@ impl Why {
         Self::Guarantee,
         Self::Ceiling,
         Self::NotDue,
+        Self::TooFew,
     ];
 
     /// The reason in words, for a number of machines.
@@ -170,6 +173,7 @@ impl Why {
             Self::Guarantee => "cannot leave a group at its guarantee",
             Self::Ceiling => "would lift the group over its ceiling",
             Self::NotDue => "would start too little that has waited long enough",
+            Self::TooFew => "are too few for all pods that start together",
         }
     }
 }

@@ -58,7 +58,7 @@ pub struct Weights {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { served: 3, left_behind: 3, regained: 1, home: 1, below_home: 2, age_offset: 300, exchange_gain: 30 }
+        Self { served: 3, left_behind: 3, regained: 1, home: 1, below_home: 3, age_offset: 300, exchange_gain: 10 }
     }
 }
 
@@ -77,7 +77,7 @@ impl From<&Rebalance> for Rules {
             policy: asked.policy,
             threshold: asked.threshold.map_or(0.2, |fraction| fraction.get()),
             pending_after: seconds(&asked.pending_after, if asked.policy == Policy::Cube { 300 } else { 0 }),
-            patience: seconds(&asked.patience, 110),
+            patience: seconds(&asked.patience, 120),
             cooldown: seconds(&asked.cooldown, 3600),
             max_moves: asked.max_moves.map_or(10, |count| count.get()),
             daily_moves: asked.daily_moves.map(|count| count.get()),

@@ -97,6 +97,7 @@ fn kinds(world: &World<'_>, queue: &[u32]) -> Vec<u32> {
 fn pick(world: &World<'_>, need: &Need) -> Result<Choice, Box<Tally>> {
     let mut first = None;
     for &work in &need.works {
+        let is_whole = can_gather(world, work, need.group);
         let mut tally = Tally::default();
         let mut best: Option<(i64, u32, u32)> = None;
         for (node, from) in (0..).zip(&world.group) {
@@ -105,6 +106,7 @@ fn pick(world: &World<'_>, need: &Need) -> Result<Choice, Box<Tally>> {
                 continue;
             }
             match consider(world, work, node, from, need.group) {
+                Ok(_) if !is_whole => tally.add(Why::TooFew, node),
                 Ok(cost) => {
                     if best.is_none_or(|(lowest, ..)| cost < lowest) {
                         best = Some((cost, node, from));
@@ -124,6 +126,26 @@ fn pick(world: &World<'_>, need: &Need) -> Result<Choice, Box<Tally>> {
         first.get_or_insert(tally);
     }
     Err(Box::new(first.unwrap_or_default()))
+}
+
+/// Whether there are machines enough for all pods of a piece of work. Where any work may start first, a machine that comes
+/// for a part of a gang is taken by smaller work before the others are there.
+fn can_gather(world: &World<'_>, work: u32, group: u32) -> bool {
+    let asked = world.waiting(work);
+    if asked.pods == 1 || world.input.rules.in_order {
+        return true;
+    }
+    let able = |&(node, from): &(u32, &Option<u32>)| {
+        from.is_some_and(|from| from == group || consider(world, work, node, from, group).is_ok())
+    };
+    let mut left = asked.pods;
+    for (node, _) in (0..).zip(&world.group).filter(able) {
+        left -= world.room(asked.shape, node, left);
+        if left == 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// What it would cost to give a machine to a group for a piece of work, in millionths of a machine.

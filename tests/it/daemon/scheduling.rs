@@ -151,7 +151,8 @@ fn the_scheduler_places_the_pods_that_waited() {
     assert_eq!(scene.moves().len(), 2, "{:?}", scene.moves());
     assert_eq!(scene.remote(&["rev-list", "--count", "main"]), "2");
     let message = scene.remote(&["log", "-1", "--format=%B", "main"]);
-    assert!(message.contains("the first, default/train, of 2 pods, for "), "{message}");
+    assert!(message.contains("the first, default/train of 2 pods, for "), "{message}");
+    assert!(message.contains("it is one of the machines that its pods need together"), "{message}");
 
     // `ads` keeps two machines in any case: the third A100 goes, and after it only machines of `ads` are left that are held,
     // of another model, or guaranteed.

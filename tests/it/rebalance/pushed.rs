@@ -46,13 +46,13 @@ fn fleet() -> State {
     state
 }
 
-/// A person who holds a machine, moves it by hand, puts its document elsewhere, or writes something of their own; and begins
+/// A person who holds a machine, moves it on by hand, puts its document elsewhere, or writes something of their own; and begins
 /// anew for as long as others are faster.
 fn person(number: usize, fleet: &State) {
     let machine = number % MACHINES;
     let edit = match number % 4 {
         0 => format!("sed -i '$a\\  hold: {{until: 2999-01-01, owner: ann, reason: r{number}}}' $file"),
-        1 => "sed -i 's/group: [a-z]*  # for now/group: lab  # for now/' $file".to_owned(),
+        1 => "sed -i 's/group: web  # for now/group: lab  # for now/' $file".to_owned(),
         2 => format!("git mv $file state/nodes/prod/rack-{number}.yaml"),
         _ => String::new(),
     };
