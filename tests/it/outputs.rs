@@ -186,11 +186,10 @@ fn explain_tells_why_a_node_has_each_label() {
 }
 
 fn without_commit(line: &str) -> String {
-    match (line.find(" ("), line.find(".yaml:")) {
-        (Some(open), Some(place)) if open > place => {
-            let rest = line[open..].find(')').map_or("", |close| &line[open + close + 1..]);
-            format!("{}{rest}", &line[..open])
-        }
+    let open = line.find(".yaml:").and_then(|place| Some(place + line[place..].find(" (")?));
+    let close = open.and_then(|open| Some(open + line[open..].find(')')?));
+    match (open, close) {
+        (Some(open), Some(close)) => format!("{}{}", &line[..open], &line[close + 1..]),
         _ => line.to_owned(),
     }
 }

@@ -144,7 +144,8 @@ fn a_kubelet_that_joins_finds_its_labels_at_once_and_its_heartbeats_change_nothi
     carries(&plane, "hollow-1", "org", Some("ads"));
     soon("the node is ready", || plane.kubectl(["get", "nodes"]).contains(" Ready "));
     daemon.comes_to("nothing is left to do", |status| {
-        status["clusters"]["prod"]["nodes"] == json!({"managed": 1, "drifting": 0, "absent": 0, "unmanaged": 0})
+        status["clusters"]["prod"]["nodes"]
+            == json!({"managed": 1, "drifting": 0, "absent": 0, "unmanaged": 0, "waiting": 0})
     });
     assert_eq!(label(&plane, "hollow-1", "train").as_deref(), Some("true"));
     let written = daemon.metric("drover_label_changes_total{cluster=\"prod\",kind=\"written\"}");
