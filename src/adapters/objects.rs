@@ -444,7 +444,7 @@ impl PodObject {
     /// none it gets none any more.
     pub fn work(self) -> Option<PodWork> {
         let is_leaving = self.metadata.deletion_timestamp.is_some();
-        (!self.is_over()).then(|| self.as_work()).filter(|work| !is_leaving || work.node.is_some())
+        (!self.is_over()).then(|| self.into_work()).filter(|work| !is_leaving || work.node.is_some())
     }
 
     /// The pod from its submission to its end.
@@ -452,7 +452,7 @@ impl PodObject {
         let submitted = time(&self.metadata.creation_timestamp);
         let ended = ended(&self.status.container_statuses);
         let (is_over, started) = (self.is_over(), time(&self.status.start_time));
-        let pod = self.as_work();
+        let pod = self.into_work();
         PodLife {
             submitted: submitted.unwrap_or(pod.since),
             started: started.filter(|_| pod.node.is_some()),
@@ -466,7 +466,7 @@ impl PodObject {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    fn as_work(self) -> PodWork {
+    fn into_work(self) -> PodWork {
         let requests = self.spec.requests();
         let node = self.spec.node_name.clone().filter(|node| !node.is_empty());
         let scheduled = self.status.conditions.iter().find(|condition| condition.kind == "PodScheduled");

@@ -242,7 +242,8 @@ fn see(input: &Input, runs: &mut Runs, waits: &mut HashMap<Arc<str>, Wait>) {
 /// Jobs as (submitted, began, last seen, GPUs, group). What waited is joined with the first pods alike that began after it
 /// did; other pods are jobs of their own, which did not wait.
 fn joined(runs: Runs, mut waits: Vec<Wait>) -> Vec<(i64, i64, i64, u64, String)> {
-    let mut alike: BTreeMap<(Arc<str>, u64), Vec<(i64, i64)>> = BTreeMap::new();
+    type Spans = Vec<(i64, i64)>;
+    let mut alike: BTreeMap<(Arc<str>, u64), Spans> = BTreeMap::new();
     for ((group, _, gpus, began), seen) in runs {
         alike.entry((group, gpus)).or_default().extend(seen.into_iter().map(|last| (began, last)));
     }

@@ -129,7 +129,7 @@ async fn jobs(
     let pods = observed.live.lives().await.map_err(|failure| failure.within(format!("cluster {name}")))?;
     let owner = owner(&loaded.desired);
     let namespaces = cluster.spec.rebalance.as_ref().map(|asked| asked.namespaces.as_slice()).unwrap_or_default();
-    let counts = |life: &PodLife| namespaces.is_empty() || namespaces.iter().any(|name| *name == life.pod.namespace);
+    let counts = |life: &PodLife| namespaces.is_empty() || namespaces.contains(&life.pod.namespace);
     let of = |life: &PodLife| owner(&life.pod).filter(|_| counts(life)).map(ToString::to_string);
     let (jobs, unknown) = jobs_of_pods(&pods, of, now);
     for (count, what) in [
