@@ -93,18 +93,16 @@ ended() {
   exit "$code"
 }
 
-# Runs what may leave something running, which must not hold the output of this script, or a session that waits for its end.
-apart() { "$@" 3>&-; }
-
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Tries a command several times, with growing waits.
+# Tries a command several times, with growing waits. What it leaves running must not hold the output of this script, or a
+# session that waits for its end.
 retry() {
   local tries=$1 try=1 wait=$FIRST_WAIT code
   shift
   while true; do
     code=0
-    "$@" || code=$?
+    "$@" 3>&- || code=$?
     if [ "$code" = 0 ]; then return 0; fi
     if [ "$try" -ge "$tries" ]; then
       TRIED="$*"

@@ -28,15 +28,15 @@ packages_make() {
   if have apt-get; then
     export DEBIAN_FRONTEND=noninteractive
     retry 3 apt-get update
-    retry 3 apart apt-get install --yes --no-install-recommends -- "$@"
+    retry 3 apt-get install --yes --no-install-recommends -- "$@"
   else
     for name in "$@"; do names+=("${name/=/-}"); done
     if have dnf; then
-      retry 3 apart dnf install --assumeyes -- "${names[@]}"
+      retry 3 dnf install --assumeyes -- "${names[@]}"
     elif have yum; then
-      retry 3 apart yum install --assumeyes -- "${names[@]}"
+      retry 3 yum install --assumeyes -- "${names[@]}"
     elif have zypper; then
-      retry 3 apart zypper --non-interactive install -- "${names[@]}"
+      retry 3 zypper --non-interactive install -- "${names[@]}"
     else
       fail "none of apt-get, dnf, yum and zypper is here" "install by hand: $*"
     fi

@@ -105,7 +105,7 @@ mount_done() {
 
 mount_make() {
   mkdir -p -- "$1"
-  retry 3 apart timeout -s KILL 180 mount "$1" || fail "$1 cannot be mounted" "see $LOG for what mount said, and check the server, the network and the client packages"
+  retry 3 timeout -s KILL 180 mount "$1" || fail "$1 cannot be mounted" "see $LOG for what mount said, and check the server, the network and the client packages"
 }
 
 # Nothing below is done unless this holds.
