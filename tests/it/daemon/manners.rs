@@ -119,7 +119,7 @@ fn a_change_waits_for_its_window_and_is_made_when_it_opens() {
     let opens = Timestamp::now() + SignedDuration::from_secs(80);
     let opens = opens.to_zoned(jiff::tz::TimeZone::UTC);
     let schedule = format!("{} {} * * *", opens.minute(), opens.hour());
-    let never = "{schedule: \"0 0 30 2 *\", duration: 1h}";
+    let never = "{schedule: \"0 0 29 2 *\", duration: 1h}";
     let windows = format!("windows: [{never}, {{schedule: \"{schedule}\", duration: 1h}}]");
     followed.state.node("prod", "window-1", "{group: ads}");
     spec(&followed, &windows, "ads, within a window");
@@ -201,7 +201,7 @@ fn an_allowance_that_ends_holds_back_from_then_on() {
     let allow = format!("allow: [{{guard: outside-window, until: {until}, owner: ann, reason: now}}]");
     spec(
         &followed,
-        &format!("windows: [{{schedule: \"0 0 30 2 *\", duration: 1h}}]\n  {allow}"),
+        &format!("windows: [{{schedule: \"0 0 29 2 *\", duration: 1h}}]\n  {allow}"),
         "closed, and allowed",
     );
     let daemon = followed.run(&["--poll", "1h"]);
