@@ -79,6 +79,8 @@ fn settings_that_cannot_be_are_named() {
 #[test]
 fn what_is_deployed_is_accepted_by_an_api_server_and_by_drover() {
     let plane = ControlPlane::start_named("deployed");
+    // In Rancher's cluster, each cluster that it looks after is a namespace.
+    plane.kubectl(["create", "namespace", "c-x7k2p"]);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
     let said = plane.kubectl(["apply", "--dry-run=server", "--filename", folder]);
     for object in ["deployment.apps/drover", "service/drover", "configmap/drover", "serviceaccount/drover"] {
