@@ -100,6 +100,12 @@ fn from_spec_to_status_and_condition() {
     let mended = reported(plane, node, |report| report["verdict"] == "Verified");
     assert_eq!(mended.get("directories"), None, "{mended}");
 
+    // It looks once an hour: the kernel's list tells it of a mount that goes and comes.
+    machine.sh("umount $F/data");
+    reported(plane, node, |report| report["verdict"] == "Failed");
+    machine.sh("mount -t tmpfs volume $F/data; mkdir $F/data/a");
+    reported(plane, node, |report| report["verdict"] == "Verified");
+
     // Nobody asks any more: nothing is known.
     plane.request(Role::Admin, "DELETE", &format!("{OBJECTS}/{node}"), None).accepted("delete");
     eventually("the condition is gone", LIMIT, || {
