@@ -288,6 +288,9 @@ impl Target {
         };
         match put {
             Ok(_) => Ok(()),
+            Err(error) if error.code() == ErrorCode::Locked && is_left(&repository.commondir().join(&name)) => {
+                refused(&format!("{name}.lock was left by a process that was killed; remove it once no git runs there"))
+            }
             Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::Locked) => {
                 Err(Unpushed::Moved)
             }
@@ -381,6 +384,15 @@ impl Target {
 }
 
 #[cfg(unix)]
+/// Whether the lock of a reference is older than git ever takes to move one.
+fn is_left(reference: &Path) -> bool {
+    const LONG: Duration = Duration::from_secs(2);
+    let mut lock = reference.as_os_str().to_owned();
+    lock.push(".lock");
+    let age = Path::new(&lock).metadata().and_then(|lock| lock.modified()).ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age > LONG)
+}
+
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)

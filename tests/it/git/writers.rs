@@ -136,6 +136,8 @@ fn killed_at_any_point_it_leaves_a_sound_repository_and_decides_nothing_twice() 
             thread::sleep(whole.mul_f64((round as f64 * 0.618).fract() * 1.1).min(Duration::from_secs(20)));
             let _ = running.kill();
             let _ = running.wait();
+            // What git leaves too when it is killed, and a person removes.
+            let _ = std::fs::remove_file(remote.path().join("refs/heads/main.lock"));
             // The same order is given again: it is carried out if it was not, and else found to be.
             let code = command(to).status().expect("drover runs").code();
             assert!(matches!(code, Some(0 | 3)), "{code:?}");

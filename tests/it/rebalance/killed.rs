@@ -99,6 +99,8 @@ impl Roving {
             let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
             let _ = running.kill();
             let _ = running.wait();
+            // What git leaves too when it is killed, and a person removes.
+            let _ = std::fs::remove_file(self.state.path("fleet.git/refs/heads/main.lock"));
             // Nothing is true in the cluster that no commit asks for.
             let committed = self.committed();
             if let Some(live) = live() {
