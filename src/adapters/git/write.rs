@@ -289,7 +289,14 @@ impl Target {
         match put {
             Ok(_) => Ok(()),
             Err(error) if error.code() == ErrorCode::Locked && is_left(&repository.commondir().join(&name)) => {
-                refused(&format!("{name}.lock was left by a process that was killed; remove it once no git runs there"))
+                let lock = format!("{}/{name}.lock", self.shown);
+                Err(Unpushed::Unclear(
+                    Failure::new(format!(
+                        "cannot push to {}: a process that was killed left {name} locked",
+                        self.shown
+                    ))
+                    .hint(format!("remove {lock} once no git runs there")),
+                ))
             }
             Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::Locked) => {
                 Err(Unpushed::Moved)

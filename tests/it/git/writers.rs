@@ -149,3 +149,20 @@ fn killed_at_any_point_it_leaves_a_sound_repository_and_decides_nothing_twice() 
         remote.is_sound();
     }
 }
+
+#[test]
+fn a_lock_that_a_killed_process_left_is_named_and_nothing_moves() {
+    let remote = Remote::new("");
+    let lock = remote.path().join("refs/heads/main.lock");
+    let file = std::fs::File::create(&lock).expect("a lock");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("its time");
+    let (before, url) = (remote.head(), remote.path().display().to_string());
+    let order = || run::finish(run::command(remote.home.path()).args(moving("n1", "lab", &url)));
+    let ran = order().expect(1);
+    assert!(ran.err.contains("a process that was killed left refs/heads/main locked"), "{}", ran.err);
+    assert!(ran.err.contains("refs/heads/main.lock once no git runs there"), "{}", ran.err);
+    assert_eq!(remote.head(), before);
+    std::fs::remove_file(&lock).expect("a lock");
+    order().expect(0);
+    assert_ne!(remote.head(), before);
+}
