@@ -116,12 +116,16 @@ pub async fn observe(kube: &KubeCluster, spec: &ClusterSpec, root: Option<&Path>
 /// The binds of a recorded cluster; none where binds do not apply.
 pub fn recorded(spec: &ClusterSpec, recorded: Option<&ObservedKubelet>) -> Option<Kubelets> {
     let kubelet = spec.kubelet.as_ref().filter(|kubelet| kubelet.manager.has_binds())?;
-    let seen = match recorded {
-        Some(seen) if seen.manager == kubelet.manager => Ok(seen.clone()),
+    Some(Kubelets { manager: None, seen: recorded_binds(kubelet.manager, recorded) })
+}
+
+/// The binds in a dump, which must be of this manager.
+pub fn recorded_binds(manager: KubeletManager, recorded: Option<&ObservedKubelet>) -> Result<ObservedKubelet, Failure> {
+    match recorded {
+        Some(seen) if seen.manager == manager => Ok(seen.clone()),
         Some(seen) => Err(Failure::new(format!("the dump was made when {} configured the kubelets", seen.manager))),
         None => Err(Failure::new("the dump holds no KubeletBinds").hint("write it anew with `drover snapshot`")),
-    };
-    Some(Kubelets { manager: None, seen })
+    }
 }
 
 /// Adds what the cluster.yml says, where RKE configures the kubelets. `read` gives the text of a file that state names.
@@ -378,8 +382,8 @@ impl Work<'_> {
                 if is_new {
                     steps.push(format!("committed {} to the branch {branch}", config.path));
                 }
-                let at = proposal.unwrap_or_else(|| format!("the branch {branch}"));
-                Edited::Over(KubeletEnd::Waits, format!("merge {at}"))
+                let at = proposal.map(|at| format!(": {at}")).unwrap_or_default();
+                Edited::Over(KubeletEnd::Waits, format!("merge the branch {branch}{at}"))
             }
             BindsWritten::Dropped(why) => Edited::Over(KubeletEnd::Stale, why),
         })

@@ -9,6 +9,7 @@ use super::run::Run;
 use super::{Attempt, Writer};
 use crate::adapters::files::normalized;
 use crate::adapters::git::Target;
+use crate::engine::Loaded;
 use crate::error::Failure;
 use crate::manifest::rke;
 use crate::model::ClusterName;
@@ -100,20 +101,28 @@ impl Run<'_> {
         edit: &BindsEdit,
     ) -> Result<Attempt<BindsWritten>, Failure> {
         let over = |written| Ok(Attempt::Over(written));
-        let (place, settings, base) = self.place(target, cluster)?;
-        let direct = place.branch == target.branch;
-        let text = base.file(&edit.path)?;
         let name: Arc<str> = edit.path.as_str().into();
         let refused = |error: rke::RkeError| {
             Failure::new(error.to_string()).hint("edit `services.kubelet.extra_binds` by hand, and commit it")
         };
-        let found = rke::read(&name, &text).map_err(refused)?.binds;
+        let read = |state: &Loaded| -> Result<(String, Vec<String>), Failure> {
+            let text = state.file(&edit.path)?;
+            let binds = rke::read(&name, &text).map_err(refused)?.binds;
+            Ok((text, binds))
+        };
+        // What was merged is in force, whatever became of its branch.
+        let (text, found) = read(&self.load(target, target.tip, "nothing is written on top of")?)?;
         if found == edit.to {
-            let branch = place.branch.clone();
-            return match direct {
-                true => over(BindsWritten::InForce { commit: None, text }),
-                false => over(BindsWritten::Proposed { branch, proposal: None, is_new: false }),
-            };
+            return over(BindsWritten::InForce { commit: None, text });
+        }
+        let (place, settings, base) = self.place(target, cluster)?;
+        let direct = place.branch == target.branch;
+        let (text, found) = read(&base)?;
+        let message = (edit.subject(), edit.message.as_str());
+        if found == edit.to {
+            // Whoever pushed it may have been killed before the proposal.
+            let proposal = self.propose(target, &place, &settings, message)?;
+            return over(BindsWritten::Proposed { branch: place.branch, proposal, is_new: false });
         }
         if found != edit.from {
             return over(BindsWritten::Dropped(format!("{} says something else by now", edit.path)));
@@ -131,7 +140,6 @@ impl Run<'_> {
         if after.file(&edit.path)? != edited {
             return Err(Failure::new(format!("nothing was pushed: commit {commit} does not hold the edit")));
         }
-        let message = (edit.subject(), edit.message.as_str());
         if !self.push(target, &place, &settings, commit, message)? {
             return Ok(Attempt::Lost);
         }

@@ -8,6 +8,8 @@ use super::support::{
 };
 use crate::support::control_plane::ControlPlane;
 use crate::support::daemon::{Daemon, soon};
+use crate::support::git_daemon::GitDaemon;
+use crate::support::pulls::Pulls;
 use crate::support::state::State;
 
 const ALLOW: &str =
@@ -83,4 +85,57 @@ fn a_cluster_yml_is_committed_and_rke_runs_once_that_is_in_force() {
     assert_eq!(log, format!("prod: bind {BIND} into the kubelets"));
     let ran = daemon.stop();
     assert!(ran.err.contains("kubelets: INFO building the cluster") && !ran.err.contains(KEY), "{}", ran.err);
+}
+
+#[test]
+fn a_cluster_yml_is_proposed_once_and_rke_runs_when_somebody_has_merged_it() {
+    let plane = ControlPlane::start_named("run-proposed");
+    machines(&plane);
+    record(&plane, &["/x:/x"]);
+    let state = rke_state(&plane);
+    let text = state.read("state/clusters/prod.yaml") + ALLOW;
+    state.write("state/clusters/prod.yaml", text);
+    let (api, pulls) = Pulls::serve("t0ken");
+    let token = state.write(".cache/token", "t0ken").path(".cache/token");
+    state.write("state/fleet.yaml", format!("apiVersion: drover.dev/v1\nkind: Fleet\nmetadata: {{name: fleet}}\nspec:\n  writeBack:\n    name: drover\n    email: drover@example.org\n    mode: pull-request\n    server: {{type: github, api: '{api}', tokenFile: {}}}\n", token.display()));
+    state.commit("prod");
+    let served = tempfile::tempdir().expect("a temporary folder");
+    let bare = served.path().join("open/fleet.git").display().to_string();
+    state.git(&["clone", "--quiet", "--bare", ".", &bare]);
+    let server = GitDaemon::start(served.path());
+    let on_server = |arguments: &[&str]| state.git(&[&["--git-dir", &bare], arguments].concat());
+    let before = on_server(&["rev-parse", "main"]);
+
+    let script = stand_in(&state, &makes_live(&state, &plane, &["/x:/x", BIND])).display().to_string();
+    state.write("rke/prod/cluster.rkestate", "{}");
+    let (folder, url) = (state.path("rke").display().to_string(), server.url("open/fleet.git"));
+    let all = ["--repo", &url, "--rev", "main", "--poll", "1s", "--rke", &script, "--rke-folder", &folder];
+    let proposed = |daemon: &Daemon| {
+        daemon.comes_to("it waits for its proposal", |status| {
+            let told = status["clusters"]["prod"]["kubeletOutcome"].as_str().unwrap_or_default();
+            told.ends_with("merge the branch drover/prod: https://git.example.org/pulls/1")
+        });
+    };
+    let daemon = Daemon::start(state.root(), &all);
+    proposed(&daemon);
+    assert_eq!(on_server(&["rev-parse", "main"]), before, "the branch that is followed stays");
+    assert_eq!(on_server(&["log", "--format=%s", "main..drover/prod"]), format!("prod: bind {BIND} into the kubelets"));
+    // Another one takes over, and knows it for its own.
+    daemon.signal("KILL");
+    daemon.end();
+    let daemon = Daemon::start(state.root(), &all);
+    proposed(&daemon);
+    assert!(!state.path("rke.log").exists(), "nobody merged it");
+    {
+        let pulls = pulls.lock().expect("nobody panics with it");
+        assert_eq!((pulls.open.len(), &pulls.open[0]["head"]["ref"]), (1, &json!("drover/prod")));
+    }
+    // Squashed, so that the branch never becomes a part of what is followed.
+    let squashed = on_server(&["commit-tree", "drover/prod^{tree}", "-p", "main", "-m", "new storage (#1)"]);
+    on_server(&["update-ref", "refs/heads/main", &squashed]);
+    daemon.comes_to("the binds are right", |status| status["clusters"]["prod"]["kubelet"].is_null());
+    assert_eq!(state.read("rke.log").lines().count(), 1, "it runs once");
+    assert_eq!(pulls.lock().expect("nobody panics with it").open.len(), 1, "what was merged is not proposed again");
+    let ran = daemon.stop();
+    assert!(!ran.err.contains(KEY) && !ran.err.contains("t0ken"), "{}", ran.err);
 }

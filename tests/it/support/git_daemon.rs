@@ -57,7 +57,7 @@ fn serve(mut stream: TcpStream, folder: &PathBuf, mood: Mood) -> io::Result<()> 
             let output = OwnedFd::from(stream.try_clone()?);
             let mut command = Command::new("git");
             command
-                .args(["daemon", "--inetd", "--export-all"])
+                .args(["daemon", "--inetd", "--export-all", "--enable=receive-pack"])
                 .arg(format!("--base-path={}", folder.display()))
                 .arg(folder);
             command.stdin(Stdio::from(OwnedFd::from(stream))).stdout(output).stderr(Stdio::null());

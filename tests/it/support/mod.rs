@@ -6,6 +6,8 @@ pub(crate) mod git_daemon;
 pub(crate) mod limit;
 pub(crate) mod machine;
 pub(crate) mod openb;
+pub(crate) mod pod;
 pub(crate) mod proxy;
+pub(crate) mod pulls;
 pub(crate) mod run;
 pub(crate) mod state;
