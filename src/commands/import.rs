@@ -48,11 +48,11 @@ pub(super) struct ImportArgs {
     observe: bool,
 
     /// Adopt the binds of kubelets that RKE configures: its cluster.yml, relative to the folder of the state
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["rancher_cluster", "dump"])]
+    #[arg(long, value_name = "PATH", conflicts_with = "rancher_cluster")]
     rke_config: Option<String>,
 
     /// Adopt the binds of kubelets that Rancher configures: the id that it gave the cluster
-    #[arg(long, value_name = "ID", conflicts_with = "dump")]
+    #[arg(long, value_name = "ID")]
     rancher_cluster: Option<RancherId>,
 
     /// A kubeconfig file for the cluster that Rancher runs in [default: the one that kubectl would use]
@@ -104,8 +104,8 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
     confirm(args, &live, ui, now).await
 }
 
-/// The binds of a live cluster, with what a state must know to name them.
-async fn kubelet(args: &ImportArgs, kube: &KubeCluster, ui: Ui) -> Result<Option<(Kubelet, ObservedKubelet)>, Failure> {
+/// What configures the kubelets, as the command line names it.
+fn named(args: &ImportArgs) -> Result<Option<Kubelet>, Failure> {
     let kubelet = Kubelet {
         rke: None,
         rancher: None,
@@ -114,51 +114,81 @@ async fn kubelet(args: &ImportArgs, kube: &KubeCluster, ui: Ui) -> Result<Option
         timeout: None,
         manager: KubeletManager::Rke,
     };
-    let kubelet = match (&args.rancher_cluster, &args.rke_config) {
+    Ok(match (&args.rancher_cluster, &args.rke_config) {
         (Some(cluster), _) => {
             let kubeconfig = args.rancher_kubeconfig.as_deref().map(absolute).transpose()?;
             let kubeconfig = kubeconfig.map(|path| path.display().to_string());
             let connection = Connection { kubeconfig, context: args.rancher_context.clone(), ..Connection::default() };
             let rancher = Some(Rancher { connection, cluster: cluster.clone() });
-            Kubelet { manager: KubeletManager::Rancher, rancher, ..kubelet }
+            Some(Kubelet { manager: KubeletManager::Rancher, rancher, ..kubelet })
         }
-        (None, Some(config)) => Kubelet { rke: Some(Rke { config: config.clone() }), ..kubelet },
-        (None, None) => {
-            // Not being let to look is no reason not to adopt the rest.
-            if has_state(kube).await.unwrap_or(false) {
-                ui.note("RKE made this cluster: --rke-config PATH adopts the binds of its kubelets, --rancher-cluster ID where Rancher runs it");
-            }
-            return Ok(None);
-        }
-    };
-    let manager = Manager::connect(kube, &kubelet, None, engine::pass::TIMEOUT).await?;
-    let Some(manager) = manager else { return Ok(None) };
-    let seen = manager.observe().await?;
-    Ok(Some((kubelet, seen)))
+        (None, Some(config)) => Some(Kubelet { rke: Some(Rke { config: config.clone() }), ..kubelet }),
+        (None, None) => None,
+    })
 }
 
 async fn observe(args: &ImportArgs, ui: Ui) -> Result<Seen, Failure> {
-    if let Some(path) = &args.dump {
-        let text = files::read_text(path)?;
-        let file = absolute(path)?.display().to_string();
-        return Ok((
-            Connection { file: Some(file), ..Connection::default() },
-            dump::read(&path.display().to_string(), &text)?.nodes,
-            None,
-        ));
+    let kubelet = named(args)?;
+    match &args.dump {
+        Some(path) => recorded(path, kubelet, ui),
+        None => live(args, kubelet, ui).await.map_err(|failure| failure.within(format!("cluster {}", args.cluster))),
     }
+}
+
+/// A dump in place of a cluster.
+fn recorded(path: &Path, kubelet: Option<Kubelet>, ui: Ui) -> Result<Seen, Failure> {
+    let text = files::read_text(path)?;
+    let file = absolute(path)?.display().to_string();
+    let dump = dump::read(&path.display().to_string(), &text)?;
+    let kubelet = match (kubelet, dump.kubelet) {
+        (Some(kubelet), binds) => {
+            let binds = engine::kubelet::recorded_binds(kubelet.manager, binds.as_ref())
+                .map_err(|failure| failure.within(path.display().to_string()))?;
+            Some((kubelet, binds))
+        }
+        (None, Some(binds)) => {
+            ui.note(&format!("the dump holds the binds of kubelets: {} adopts them", option_for(binds.manager)));
+            None
+        }
+        (None, None) => None,
+    };
+    Ok((Connection { file: Some(file), ..Connection::default() }, dump.nodes, kubelet))
+}
+
+async fn live(args: &ImportArgs, kubelet: Option<Kubelet>, ui: Ui) -> Result<Seen, Failure> {
     let kubeconfig = args.kubeconfig.as_deref().map(absolute).transpose()?.map(|path| path.display().to_string());
     let context = match (&args.context, &kubeconfig) {
         (None, None) => Some(KubeCluster::current_context()?),
         (context, _) => context.clone(),
     };
     let connection = Connection { kubeconfig, context, ..Connection::default() };
-    let within = |failure: Failure| failure.within(format!("cluster {}", args.cluster));
-    let kube = KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None)
-        .await
-        .map_err(within)?;
-    let kubelet = kubelet(args, &kube, ui).await.map_err(within)?;
-    Ok((connection, kube.observe().await.map_err(within)?, kubelet))
+    let kube = KubeCluster::connect(args.cluster.as_str(), &connection, None, engine::pass::TIMEOUT, None).await?;
+    let kubelet = match kubelet {
+        Some(kubelet) => {
+            let manager = Manager::connect(&kube, &kubelet, None, engine::pass::TIMEOUT).await?;
+            let Some(manager) = manager else { return Err(Failure::new("nothing configures its kubelets")) };
+            Some((kubelet, manager.observe().await?))
+        }
+        None => {
+            // Not being let to look is no reason not to adopt the rest.
+            if has_state(&kube).await.unwrap_or(false) {
+                let (rke, rancher) = (option_for(KubeletManager::Rke), option_for(KubeletManager::Rancher));
+                ui.note(&format!(
+                    "RKE made this cluster: {rke} adopts the binds of its kubelets, {rancher} where Rancher runs it"
+                ));
+            }
+            None
+        }
+    };
+    Ok((connection, kube.observe().await?, kubelet))
+}
+
+/// What names the manager on the command line.
+fn option_for(manager: KubeletManager) -> &'static str {
+    match manager {
+        KubeletManager::Rancher => "--rancher-cluster ID",
+        KubeletManager::Rke | KubeletManager::None => "--rke-config PATH",
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

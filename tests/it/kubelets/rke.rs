@@ -82,6 +82,23 @@ fn a_bind_is_planned_edited_made_live_by_rke_and_then_nothing_differs() {
     clean(adopted.drover(&import).expect(0));
     assert!(adopted.read("state/clusters/prod.yaml").contains(BIND), "{}", adopted.read("state/clusters/prod.yaml"));
     clean(adopted.drover(&["plan", "--detailed-exitcode"]).expect(0));
+
+    // So does the recorded one, once somebody says what configures its kubelets.
+    adopted.write("live.yaml", state.read("live.yaml"));
+    let import = |state: &str, options: &[&str], code: i32| {
+        let arguments = ["import", "--cluster", "prod", "--dump", "live.yaml", "--state", state];
+        clean(adopted.drover(&[&arguments, options].concat()).expect(code))
+    };
+    let ran = import("without", &[], 0);
+    assert!(ran.err.contains("the dump holds the binds of kubelets: --rke-config PATH adopts them"), "{}", ran.err);
+    assert!(!adopted.read("without/clusters/prod.yaml").contains(BIND));
+    let ran = import("other", &["--rancher-cluster", "c-abcde"], 1);
+    assert!(ran.err.contains("live.yaml: the dump was made when rke configured the kubelets"), "{}", ran.err);
+    assert!(!adopted.path("other").exists(), "nothing is half adopted");
+    import("recorded", &["--rke-config", "../prod.cluster.yml"], 0);
+    assert!(adopted.read("recorded/clusters/prod.yaml").contains(BIND));
+    let ran = clean(adopted.drover(&["plan", "--state", "recorded", "--detailed-exitcode"]).expect(0));
+    assert!(!ran.out.contains("not known"), "{}", ran.out);
 }
 
 #[test]
