@@ -5,8 +5,9 @@ use std::sync::Mutex;
 
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::prelude::*;
 
 use crate::engine::Progress;
 use crate::error::Failure;
@@ -66,17 +67,17 @@ impl Ui {
         let unclear = format!("{filter:?} is no level and no filter of the log");
         // A filter of tracing's takes a word that is no level for the name of a module, and falls silent.
         let is_clear = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-        let parsed = EnvFilter::try_new(filter).ok().filter(|_| filter.split(',').all(is_clear));
+        let parsed = filter.parse::<Targets>().ok().filter(|_| filter.split(',').all(is_clear));
         let filter =
             parsed.ok_or_else(|| Failure::new(unclear).hint("write for example info, or drover=debug,kube=warn"))?;
         // At its lowest level ureq logs addresses, and that of a notification is a secret.
-        let filter =
-            filter.add_directive("ureq=info".parse().map_err(|error| Failure::caused("cannot begin to log", &error))?);
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let keeps_secrets = filter_fn(|what| !what.target().starts_with("ureq") || *what.level() <= LevelFilter::INFO);
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
         let colours = self.color != ColorChoice::Never && io::stderr().is_terminal();
+        let log = tracing_subscriber::registry().with(filter).with(keeps_secrets);
         let set = match format {
-            LogFormat::Text => lines.with_ansi(colours).with_target(false).try_init(),
-            LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+            LogFormat::Text => log.with(lines.with_ansi(colours).with_target(false)).try_init(),
+            LogFormat::Json => log.with(lines.json().flatten_event(true).with_current_span(false)).try_init(),
         };
         set.map_err(|error| Failure::new(format!("cannot begin to log: {error}")))
     }
