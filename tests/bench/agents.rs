@@ -17,6 +17,7 @@
 mod support {
     pub(crate) mod control_plane;
     pub(crate) mod machine;
+    pub(crate) mod pod;
     pub(crate) mod run;
 }
 

@@ -12,20 +12,14 @@
 )]
 
 #[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/control_plane/mod.rs"]
-mod control_plane;
-#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/daemon.rs"]
-mod daemon;
-#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/openb.rs"]
-mod openb;
-#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/run.rs"]
-mod run;
-#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/state.rs"]
-mod state;
+#[path = "../it/support"]
+mod support {
+    pub(crate) mod control_plane;
+    pub(crate) mod daemon;
+    pub(crate) mod openb;
+    pub(crate) mod run;
+    pub(crate) mod state;
+}
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,10 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control_plane::{ControlPlane, MERGE_PATCH, NodeSpec, Role};
-use daemon::Daemon;
 use serde_json::{Value, json};
-use state::State;
+use support::control_plane::{ControlPlane, MERGE_PATCH, NodeSpec, Role};
+use support::daemon::Daemon;
+use support::state::State;
 
 const CLUSTERS: usize = 5;
 const NODES: usize = 1213;
@@ -48,7 +42,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn specs() -> Vec<NodeSpec> {
-    match openb::machines() {
+    match support::openb::machines() {
         Some(machines) => machines.iter().map(NodeSpec::from).collect(),
         None => (0..NODES).map(|number| NodeSpec::new(format!("gpu-{number:04}")).gpus(8)).collect(),
     }

@@ -12,11 +12,11 @@
 )]
 
 #[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/control_plane/mod.rs"]
-mod control_plane;
-#[allow(dead_code, unused_imports, reason = "the harness is the tests', which use all of it")]
-#[path = "../it/support/openb.rs"]
-mod openb;
+#[path = "../it/support"]
+mod support {
+    pub(crate) mod control_plane;
+    pub(crate) mod openb;
+}
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use control_plane::{ControlPlane, NodeSpec, Role};
+use support::control_plane::{ControlPlane, NodeSpec, Role};
 
 const NODES: usize = 1213;
 
@@ -58,7 +58,7 @@ fn names() -> Vec<String> {
 }
 
 fn specs() -> Vec<NodeSpec> {
-    match openb::machines() {
+    match support::openb::machines() {
         Some(machines) => machines.iter().map(NodeSpec::from).collect(),
         None => names().iter().map(|name| NodeSpec::new(name).gpus(8)).collect(),
     }

@@ -6,8 +6,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::shared;
-use crate::support::control_plane::{JSON, Role};
+use super::cluster::{ask, condition, reported};
+use super::{shared, spec};
+use crate::support::control_plane::{JSON, NodeSpec, Role};
+use crate::support::machine::Machine;
 use crate::support::run::drover;
 
 fn deploy() -> &'static Path {
@@ -46,6 +48,46 @@ fn the_daemon_set_is_this_version_and_reaches_the_machine_through_proc_alone() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"].get("privileged"), None);
     assert_eq!(pod["serviceAccountName"], documents("agent-rbac.yaml")[0]["metadata"]["name"]);
+}
+
+/// The rights of the DaemonSet, and those without one of them.
+#[test]
+fn its_capabilities_are_enough_and_each_of_them_is_needed() {
+    let Some(machine) = Machine::start() else { return };
+    let (plane, node) = (shared(), "pod-1");
+    machine.sh("mkdir $F/data; mount -t tmpfs volume $F/data");
+    plane.create_nodes([NodeSpec::new(node)]);
+    let kubelet = machine.kubelet_on_host("slave");
+    let security = &documents("agent.yaml")[0]["spec"]["template"]["spec"]["containers"][0]["securityContext"];
+    let capabilities: Vec<String> =
+        serde_json::from_value(security["capabilities"]["add"].clone()).expect("capabilities");
+    let asked = |directory: &str, owner: &str| {
+        let directories = json!({directory: {"mode": "2775", "owner": owner}});
+        spec(&machine.text("data"), json!({"kubelet": true, "writeTest": true, "directories": directories}))
+    };
+    let generation = ask(plane, node, &asked("all/of/it", "1000:2000"));
+    let agent = machine.agent_in_pod(plane, node, &capabilities);
+    let report = reported(plane, node, |report| report["observedGeneration"] == generation);
+    assert_eq!((&report["verdict"], &report["kubelet"]), (&json!("Verified"), &json!("Same")), "{report}");
+    assert_eq!(machine.sh("stat -c '%a %u:%g' $F/data/all/of/it"), "2775 1000:2000\n");
+    assert_eq!(condition(plane, node)["status"], "True");
+    Machine::signal(&agent, "TERM");
+    agent.end().expect(0);
+
+    // A folder of somebody else, in whose place nobody but root could write.
+    machine.sh("mkdir $F/data/of-another; chown 3000 $F/data/of-another; chmod 0700 $F/data/of-another");
+    for without in &capabilities {
+        let fewer: Vec<String> = capabilities.iter().filter(|name| *name != without).cloned().collect();
+        let directory = format!("of-another/without-{without}");
+        let generation = ask(plane, node, &asked(&directory, "1000:2000"));
+        let agent = machine.agent_in_pod(plane, node, &fewer);
+        let report = reported(plane, node, |report| report["observedGeneration"] == generation);
+        assert_ne!(report["verdict"], "Verified", "without {without}: {report}");
+        eprintln!("without {without}: {report}");
+        Machine::signal(&agent, "TERM");
+        agent.end().expect(0);
+    }
+    kubelet.end();
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::support::{Followed, carries, is_trouble_of, label, lease_holder, tamper};
-use crate::support::control_plane::{ControlPlane, JSON, NodeSpec, Role};
+use crate::support::control_plane::{ControlPlane, NodeSpec, Role};
 use crate::support::daemon::{Daemon, soon};
+use crate::support::pod::{in_a_pod, write_account};
 use crate::support::run;
 
 /// Beside the state, and no part of it.
@@ -172,64 +173,15 @@ fn a_kubeconfig_of_another_cluster_mixes_nothing() {
     assert_eq!(label(&two, "cred-1", "org").as_deref(), Some("ads"));
 }
 
-/// drover as in a pod: the files of a service account are where Kubernetes mounts them, and the environment tells where the
-/// API server is. None where this machine lets nobody mount.
-fn in_a_pod(plane: &ControlPlane, folder: &Path, account: &Path) -> Option<Command> {
-    const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-    // What is mounted in a namespace of its own is seen by nobody else.
-    let pod = |user: &[&str]| {
-        let mount = format!(
-            "mount -t tmpfs tmpfs /var/run && mkdir -p {MOUNTED} && mount --bind '{}' {MOUNTED} && exec \"$@\"",
-            account.display()
-        );
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount"]).args(user).args(["sh", "-c", &mount, "sh"]);
-        unshare
-    };
-    let may = |user: &[&str]| pod(user).arg("true").output().is_ok_and(|ran| ran.status.success());
-    let as_root = ["--user", "--map-root-user"];
-    let user: &[&str] = if may(&[]) { &[] } else { &as_root };
-    if !may(user) {
-        eprintln!("nobody may mount here: what drover does inside a cluster is not tried");
-        return None;
-    }
-    let url = plane.url();
-    let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
-    let mut drover = run::command(folder);
-    drover.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port);
-    Some(run::within(pod(user), &drover))
-}
-
-/// Makes drover's service account anew, so that tokens of an earlier one count no more, and returns a token.
-fn service_account(plane: &ControlPlane) -> String {
-    let path = "/api/v1/namespaces/drover/serviceaccounts";
-    plane.request(Role::Admin, "DELETE", &format!("{path}/drover"), None);
-    let account = json!({ "metadata": { "name": "drover" } });
-    plane.request(Role::Admin, "POST", path, Some((JSON, &account))).accepted(path);
-    let path = format!("{path}/drover/token");
-    let wanted = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
-    let made = plane.request(Role::Admin, "POST", &path, Some((JSON, &wanted))).accepted(&path).json();
-    made["status"]["token"].as_str().expect("a token").to_owned()
-}
-
 #[test]
 fn inside_its_cluster_it_is_its_service_account_and_takes_up_the_next_token() {
     let plane = ControlPlane::start_named("inside");
     plane.create_nodes(["cred-1"].map(NodeSpec::new));
     let followed = Followed::of(&plane);
     followed.state.cluster("prod", "{inCluster: true}").node("prod", "cred-1", "{group: ads}").commit("inside");
-    let kubeconfig: Value =
-        serde_json::from_str(&fs::read_to_string(plane.kubeconfig(Role::Drover)).expect("a kubeconfig")).expect("JSON");
-    let ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path");
-    let first = service_account(&plane);
-    for (name, text) in [
-        ("token", &first),
-        ("ca.crt", &fs::read_to_string(ca).expect("a certificate")),
-        ("namespace", &"drover".into()),
-    ] {
-        followed.state.write(&format!(".cache/account/{name}"), text);
-    }
+    let first = plane.service_account("drover");
     let account = followed.state.path(".cache/account");
+    write_account(&plane, &account, &first);
     let Some(mut pod) = in_a_pod(&plane, followed.state.root(), &account) else { return };
     let plan = run::finish(pod.args(["plan", "--detailed-exitcode"])).expect(2);
     assert!(plan.out.contains("prod: 1 node, 1 label: +1 ~0 -0"), "{}", plan.out);
@@ -243,7 +195,7 @@ fn inside_its_cluster_it_is_its_service_account_and_takes_up_the_next_token() {
     daemon.is_ready();
     soon("its Events are taken", || plane.kubectl(["get", "events", "-A", "-o", "wide"]).contains("Labelled"));
 
-    let second = service_account(&plane);
+    let second = plane.service_account("drover");
     is_trouble_of(&daemon, "prod");
     replace(&account.join("token"), &second);
     heals(&plane);

@@ -117,7 +117,7 @@ impl Drop for Server {
 fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/git-servers/install.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/install.sh");
         let status = Command::new("bash").arg(script).status().expect("bash runs");
         assert!(status.success(), "{script} failed");
     });

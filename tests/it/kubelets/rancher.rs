@@ -9,7 +9,8 @@ use super::support::{
 };
 use crate::support::control_plane::{ControlPlane, Role};
 use crate::support::daemon::soon;
-use crate::support::run::Ran;
+use crate::support::pod::{in_a_pod, write_account};
+use crate::support::run::{self, Ran};
 use crate::support::state::State;
 
 fn apply(state: &State, more: &[&str], code: i32) -> Ran {
@@ -75,6 +76,33 @@ fn a_bind_is_asked_for_and_followed_until_every_worker_has_it() {
     assert_eq!(after["spec"], before["spec"], "that list and nothing else");
     assert_eq!(after["status"]["serviceAccountToken"], before["status"]["serviceAccountToken"], "status survives");
     clean(state.drover(&["plan", "--detailed-exitcode"]).expect(0));
+}
+
+/// drover runs beside Rancher, as its documents advise: what it reaches by its service account is Rancher's cluster.
+#[test]
+fn beside_rancher_the_service_account_is_enough() {
+    let (plane, rancher) = two("beside");
+    local(&rancher, &spec(&["/x:/x"]), &status(&["/x:/x"]));
+    ["w-1", "w-2"].iter().for_each(|name| worker(&rancher, name));
+    let state = rancher_state(&plane, &rancher, "");
+    let kubeconfig = format!("kubeconfig: {}", rancher.kubeconfig(Role::Drover).display());
+    state.edit("state/clusters/prod.yaml", &kubeconfig, "inCluster: true");
+    let account = state.path(".cache/account");
+    let token = rancher.service_account("drover");
+    write_account(&rancher, &account, &token);
+    let Some(mut pod) = in_a_pod(&rancher, state.root(), &account) else { return };
+    let plan = clean(run::finish(pod.arg("plan")).expect(3));
+    assert!(plan.out.contains("kubelet binds (rancher)") && plan.out.contains(BIND), "{}", plan.out);
+    assert!(!plan.out.contains(&token) && !plan.err.contains(&token));
+    let outside = clean(state.drover(&["plan"]).expect(1));
+    assert!(outside.out.contains("drover does not run inside a cluster"), "{}", outside.out);
+    thread::scope(|scope| {
+        scope.spawn(|| play_rancher(&rancher));
+        let mut pod = in_a_pod(&rancher, state.root(), &account).expect("as before");
+        let ran = clean(run::finish(pod.args(["apply", "--yes", "--allow", "kubelet-restart"])).expect(0));
+        assert!(ran.out.contains("kubelet binds are as they must be"), "{}", ran.out);
+    });
+    assert_eq!(asked(&rancher), ["/x:/x", BIND]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::control_plane::{ControlPlane, Role, eventually};
+use super::pod::write_account;
 use super::run::{Ran, Running, finish};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -116,6 +117,28 @@ impl Machine {
     pub(crate) fn agent(&self, plane: &ControlPlane, node: &str, more: &[&str]) -> Running {
         let mut command = self.command(env!("CARGO_BIN_EXE_drover"));
         command.args(["agent", "--node", node, "--kubeconfig"]).arg(plane.kubeconfig(Role::Agent)).args(more);
+        Running::start(&mut command)
+    }
+
+    /// An agent in a container as its DaemonSet describes it: a root of its own that nobody writes to, the processes of the
+    /// machine, a service account, and these capabilities alone.
+    pub(crate) fn agent_in_pod(&self, plane: &ControlPlane, node: &str, capabilities: &[String]) -> Running {
+        let script = r#"
+            R=$(mktemp -d -p "$F"); mount -t tmpfs pod "$R"; cd "$R"; mkdir usr proc old; touch drover
+            mount --bind /usr usr; mount --bind "$DROVER" drover
+            for link in bin lib lib64 sbin; do ln -s usr/$link $link; done
+            account=var/run/secrets/kubernetes.io/serviceaccount; mkdir -p $account; cp "$F"/account/* $account
+            mount -t proc proc proc; pivot_root . old; umount -l /old; mount -o remount,ro /
+            exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPABILITIES" /drover agent
+        "#;
+        write_account(plane, &self.path("account"), &plane.service_account("drover-agent"));
+        let url = plane.url();
+        let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
+        let kept: String = capabilities.iter().map(|name| format!(",+{}", name.to_lowercase())).collect();
+        let mut command = self.command("unshare");
+        command.args(["--mount", "--propagation", "slave", "sh", "-ec", script]);
+        command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port).env("NODE_NAME", node);
+        command.env("DROVER", env!("CARGO_BIN_EXE_drover")).env("CAPABILITIES", format!("-all{kept}"));
         Running::start(&mut command)
     }
 

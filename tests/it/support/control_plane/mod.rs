@@ -87,6 +87,19 @@ impl ControlPlane {
         role.kubeconfig(&self.name, url, &self.ca())
     }
 
+    /// Makes a service account of drover's namespace anew, so that tokens of an earlier one count no more, and returns a
+    /// token.
+    pub(crate) fn service_account(&self, name: &str) -> String {
+        let path = "/api/v1/namespaces/drover/serviceaccounts";
+        self.request(Role::Admin, "DELETE", &format!("{path}/{name}"), None);
+        let account = json!({ "metadata": { "name": name } });
+        self.request(Role::Admin, "POST", path, Some((JSON, &account))).accepted(path);
+        let path = format!("{path}/{name}/token");
+        let wanted = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        let made = self.request(Role::Admin, "POST", &path, Some((JSON, &wanted))).accepted(&path).json();
+        made["status"]["token"].as_str().expect("a token").to_owned()
+    }
+
     /// The kubectl that belongs to the API server.
     pub(crate) fn kubectl_path(&self) -> PathBuf {
         binaries().join("kubectl")
@@ -307,7 +320,8 @@ impl ControlPlane {
     }
 
     /// The server's own certificate with that of the CA which the server made for it.
-    fn ca(&self) -> PathBuf {
+    /// The certificate that signed the server's.
+    pub(crate) fn ca(&self) -> PathBuf {
         self.path("tls/apiserver.crt")
     }
 
