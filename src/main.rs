@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use drover::commands::{Cli, Outcome};
+use drover::commands::{Cli, conclude};
+use drover::error::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -14,20 +15,11 @@ fn main() -> ExitCode {
         true => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         false => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build(),
     };
-    let outcome = match runtime {
-        Ok(runtime) => {
-            let outcome = runtime.block_on(cli.run(ui, now));
-            // A command of a kubeconfig that hangs was reported, and keeps nobody waiting.
-            runtime.shutdown_background();
-            outcome
-        }
-        Err(error) => Err(drover::error::Failure::caused("cannot start", &error)),
-    };
-    match outcome {
-        Ok(outcome) => ExitCode::from(outcome as u8),
-        Err(failure) => {
-            ui.failure(&failure);
-            ExitCode::from(Outcome::Error as u8)
-        }
-    }
+    let outcome = runtime.map_err(|error| Failure::caused("cannot start", &error)).and_then(|runtime| {
+        let outcome = runtime.block_on(cli.run(ui, now));
+        // A command of a kubeconfig that hangs was reported, and keeps nobody waiting.
+        runtime.shutdown_background();
+        outcome
+    });
+    conclude(outcome, ui)
 }

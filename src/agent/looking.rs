@@ -20,7 +20,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(settings: &Settings, mut orders: watch::Receiver<Order>, news: &watch::Sender<News>) {
     let mut watched = Watched::new(&settings.host_root);
-    let mut prober = Prober::default();
+    let mut prober = Prober::new(settings.probe);
     let mut last: Option<StorageReport> = None;
     loop {
         let order = orders.borrow_and_update().clone();
@@ -100,8 +100,8 @@ fn limit(wanted: &StorageWanted) -> Duration {
     Duration::from_secs(wanted.timeout_seconds.clamp(1, 600).into())
 }
 
-/// A single look, for a person.
-pub async fn look_once(request: &Request) -> StorageReport {
+/// A single look, for a person. `probe` are the arguments with which this program answers one.
+pub async fn look_once(request: &Request, probe: &'static [&'static str]) -> StorageReport {
     let look = || Look {
         generation: 0,
         checked: clock::now(),
@@ -109,7 +109,7 @@ pub async fn look_once(request: &Request) -> StorageReport {
         agent: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let (wanted, limit) = (&request.wanted, limit(&request.wanted));
-    match Prober::default().look(request, limit).await {
+    match Prober::new(probe).look(request, limit).await {
         Answer::Seen(facts) => look().report(wanted, &facts),
         Answer::TimedOut => {
             let mut watched = Watched::new(&request.host_root);

@@ -48,6 +48,8 @@ pub struct Settings {
     pub interval: Duration,
     /// How often a report is repeated.
     pub heartbeat: Duration,
+    /// The arguments with which this program answers one look.
+    pub probe: &'static [&'static str],
 }
 
 /// What is asked of the storage of the machine.

@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use crate::model::time::Interval;
 use crate::ui::{LogFormat, Ui};
 
 /// Look after the storage of the machine that this runs on: one for each machine, as a DaemonSet
+///
+/// The program `drover-agent` is this command alone, in half the memory.
 ///
 /// Reads what drover asks for in the machine's NodeStorage object, looks whether the storage is really there and whether
 /// the kubelet sees it too, makes missing directories in a verified mount, and reports: in the object's status, and as
@@ -72,16 +74,16 @@ pub(super) struct AgentArgs {
     probe: bool,
 }
 
-pub(super) async fn run(args: &AgentArgs, ui: Ui) -> Result<Outcome, Failure> {
+pub(super) async fn run(args: &AgentArgs, probe: &'static [&'static str], ui: Ui) -> Result<Outcome, Failure> {
     if args.probe {
         return host::serve(io::stdin(), io::stdout()).map(|()| Outcome::Done);
     }
     if let Some(spec) = &args.spec {
-        return once(args, spec, ui).await;
+        return once(args, spec, probe, ui).await;
     }
     let format = if args.log_format == Log::Json { LogFormat::Json } else { LogFormat::Text };
     ui.log(format, &args.log)?;
-    let settings = args.settings()?;
+    let settings = args.settings(probe)?;
     tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "the agent runs");
     let stop = CancellationToken::new();
     let signal = async {
@@ -99,19 +101,19 @@ pub(super) async fn run(args: &AgentArgs, ui: Ui) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-async fn once(args: &AgentArgs, spec: &std::path::Path, ui: Ui) -> Result<Outcome, Failure> {
+async fn once(args: &AgentArgs, spec: &Path, probe: &'static [&'static str], ui: Ui) -> Result<Outcome, Failure> {
     let cannot = |error: &dyn std::fmt::Display| Failure::new(format!("{} cannot be read: {error}", spec.display()));
     let text = String::from_utf8(files::read_regular(spec)?).map_err(|error| cannot(&error))?;
     let wanted: StorageWanted = serde_yaml::from_str(&text).map_err(|error| cannot(&error))?;
     let node = args.node.clone().unwrap_or_else(|| "this-machine".into());
     let request = Request { host_root: args.host_root.clone(), wanted, node, make: args.make };
-    let report = agent::look_once(&request).await;
+    let report = agent::look_once(&request, probe).await;
     ui.out(&json(&report)?)?;
     Ok(if report.verdict == Verdict::Verified { Outcome::Done } else { Outcome::Error })
 }
 
 impl AgentArgs {
-    fn settings(&self) -> Result<Settings, Failure> {
+    fn settings(&self, probe: &'static [&'static str]) -> Result<Settings, Failure> {
         let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
         let in_cluster = kubeconfig.is_none() && self.context.is_none();
         let (interval, heartbeat) = (self.interval.duration(), self.heartbeat.duration());
@@ -121,6 +123,7 @@ impl AgentArgs {
             host_root: self.host_root.clone(),
             interval: interval.min(heartbeat), // a heartbeat tells of a look that is no older
             heartbeat,
+            probe,
         })
     }
 }

@@ -19,6 +19,8 @@ mod snapshot;
 mod status;
 mod validate;
 
+use std::process::ExitCode;
+
 use anstream::ColorChoice;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
@@ -125,11 +127,37 @@ impl Cli {
             Command::Rebalance(args) => rebalance::run(&args, ui, now).await,
             Command::Snapshot(args) => snapshot::run(&args, ui, now).await,
             Command::Backtest(args) => backtest::run(&args, ui),
-            Command::Agent(args) => agent::run(&args, ui).await,
+            Command::Agent(args) => agent::run(&args, &["agent", "--probe"], ui).await,
             Command::Schema(args) => schema::run(&args, ui),
             Command::Completions(args) => completions::run(&args, ui),
         }
     }
+}
+
+/// Looks after the storage of the machine that this runs on: `drover agent`, as a program of its own
+///
+/// A machine spends half the memory on a program that holds nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "drover-agent", version, max_term_width = 110)]
+pub struct AgentCli {
+    #[command(flatten)]
+    agent: agent::AgentArgs,
+}
+
+impl AgentCli {
+    /// Runs the agent.
+    pub async fn run(self, ui: Ui) -> Result<Outcome, Failure> {
+        agent::run(&self.agent, &["--probe"], ui).await
+    }
+}
+
+/// The exit code of a program, after it has told what went wrong.
+pub fn conclude(outcome: Result<Outcome, Failure>, ui: Ui) -> ExitCode {
+    let outcome = outcome.unwrap_or_else(|failure| {
+        ui.failure(&failure);
+        Outcome::Error
+    });
+    ExitCode::from(outcome as u8)
 }
 
 #[cfg(test)]
@@ -139,5 +167,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         super::Cli::command().debug_assert();
+        super::AgentCli::command().debug_assert();
     }
 }

@@ -31,20 +31,26 @@ pub enum Answer {
 }
 
 /// Looks, one process at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Prober {
+    arguments: &'static [&'static str],
     /// A process that was killed, and waits in the kernel for a file system that does not answer.
     hung: Option<Child>,
 }
 
 impl Prober {
+    /// One that runs this program with these arguments, which answers one look so.
+    pub fn new(arguments: &'static [&'static str]) -> Self {
+        Self { arguments, hung: None }
+    }
+
     /// Looks. No second process is started while one hangs. Stopped at its await, it leaves none behind.
     pub async fn look(&mut self, request: &Request, limit: Duration) -> Answer {
         if self.hangs() {
             return Answer::TimedOut;
         }
         let mut command = Command::new(SELF);
-        command.args(["agent", "--probe"]).current_dir("/").env_clear().kill_on_drop(true);
+        command.args(self.arguments).current_dir("/").env_clear().kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::cluster::{ask, condition, reported};
 use super::{shared, spec};
 use crate::support::control_plane::{JSON, NodeSpec, Role};
 use crate::support::machine::Machine;
-use crate::support::run::drover;
+use crate::support::run::{drover, finish};
 
 fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"))
@@ -44,10 +45,26 @@ fn the_daemon_set_is_this_version_and_reaches_the_machine_through_proc_alone() {
     let pod = &set["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     assert_eq!(container["image"], concat!("drover:", env!("CARGO_PKG_VERSION")));
+    assert_eq!(container["command"], json!(["drover-agent"]));
     assert_eq!((&pod["hostPID"], pod.get("volumes"), container.get("volumeMounts")), (&json!(true), None, None));
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"].get("privileged"), None);
     assert_eq!(pod["serviceAccountName"], documents("agent-rbac.yaml")[0]["metadata"]["name"]);
+}
+
+/// What the image is made from has the libraries that both programs ask for.
+#[test]
+fn the_programs_need_nothing_that_the_image_lacks() {
+    for program in [env!("CARGO_BIN_EXE_drover"), env!("CARGO_BIN_EXE_drover-agent")] {
+        let ran = finish(Command::new("ldd").arg(program)).expect(0);
+        for line in ran.out.lines() {
+            let library = line.split_whitespace().next().unwrap_or_default();
+            let base = ["linux-vdso.", "libc.", "libm.", "libgcc_s.", "libz.", "/lib64/ld-linux-"];
+            assert!(base.iter().any(|known| library.starts_with(known)), "{program} needs {library}");
+        }
+    }
+    let image = fs::read_to_string(deploy().join("Dockerfile")).expect("a file");
+    assert!(image.contains("/target/release/drover /src/target/release/drover-agent "), "both are in it");
 }
 
 /// The rights of the DaemonSet, and those without one of them.

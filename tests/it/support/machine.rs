@@ -124,12 +124,12 @@ impl Machine {
     /// machine, a service account, and these capabilities alone.
     pub(crate) fn agent_in_pod(&self, plane: &ControlPlane, node: &str, capabilities: &[String]) -> Running {
         let script = r#"
-            R=$(mktemp -d -p "$F"); mount -t tmpfs pod "$R"; cd "$R"; mkdir usr proc old; touch drover
-            mount --bind /usr usr; mount --bind "$DROVER" drover
+            R=$(mktemp -d -p "$F"); mount -t tmpfs pod "$R"; cd "$R"; mkdir usr proc old; touch drover-agent
+            mount --bind /usr usr; mount --bind "$AGENT" drover-agent
             for link in bin lib lib64 sbin; do ln -s usr/$link $link; done
             account=var/run/secrets/kubernetes.io/serviceaccount; mkdir -p $account; cp "$F"/account/* $account
             mount -t proc proc proc; pivot_root . old; umount -l /old; mount -o remount,ro /
-            exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPABILITIES" /drover agent
+            exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPABILITIES" /drover-agent
         "#;
         write_account(plane, &self.path("account"), &plane.service_account("drover-agent"));
         let url = plane.url();
@@ -138,7 +138,7 @@ impl Machine {
         let mut command = self.command("unshare");
         command.args(["--mount", "--propagation", "slave", "sh", "-ec", script]);
         command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port).env("NODE_NAME", node);
-        command.env("DROVER", env!("CARGO_BIN_EXE_drover")).env("CAPABILITIES", format!("-all{kept}"));
+        command.env("AGENT", env!("CARGO_BIN_EXE_drover-agent")).env("CAPABILITIES", format!("-all{kept}"));
         Running::start(&mut command)
     }
 
