@@ -21,7 +21,8 @@ cargo clippy --locked --all-targets -- -D warnings
 step "unit, property, snapshot and integration tests"
 wait "$control_plane" || { cat target/control-plane.log; exit 1; }
 cargo test --locked --lib --bins
-cargo test --locked --test it
+# Most of them wait for a server or for time to pass.
+RUST_TEST_THREADS=$((2 * $(nproc))) cargo test --locked --test it
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet

@@ -174,6 +174,8 @@ impl Cluster {
         let (now, done) = (self.now(), Instant::now());
         self.store.written(written(plan, &outcome));
         self.store.asked(asked(plan, &outcome));
+        // The watch will show what is known by now, and so be no news: how the cluster stands is told anew all the same.
+        self.store.changed.notify_one();
         for (node, change) in written(plan, &outcome) {
             memory.fights.applied(node, change, now);
             memory.failing.remove(node);
@@ -193,7 +195,6 @@ impl Cluster {
         self.tell_outcome(memory, in_force, plan, &outcome, now.duration_since(begun));
         if !outcome.stale.is_empty() {
             self.store.found(&outcome.stale);
-            self.store.changed.notify_one();
         }
     }
 
