@@ -2,6 +2,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Deserialize;
+use serde_yaml::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
@@ -18,11 +20,11 @@ use crate::ui::{LogFormat, Ui};
 
 /// Look after the storage of the machine that this runs on: one for each machine, as a DaemonSet
 ///
-/// The program `drover-agent` is this command alone, in half the memory.
-///
 /// Reads what drover asks for in the machine's NodeStorage object, looks whether the storage is really there and whether
 /// the kubelet sees it too, makes missing directories in a verified mount, and reports: in the object's status, and as
 /// the condition StorageReady of the Node. It never deletes, and never writes where nothing is mounted.
+///
+/// The program `drover-agent` is this command alone, in half the memory.
 #[derive(Debug, Args)]
 pub(super) struct AgentArgs {
     /// The node that this machine is
@@ -53,7 +55,7 @@ pub(super) struct AgentArgs {
     #[arg(long, requires = "spec")]
     once: bool,
 
-    /// The file for --once: the `spec` of a NodeStorage, as YAML or JSON
+    /// The file for --once: a NodeStorage or its `spec` alone, as YAML or JSON
     #[arg(long, value_name = "FILE", requires = "once")]
     spec: Option<PathBuf>,
 
@@ -102,14 +104,30 @@ pub(super) async fn run(args: &AgentArgs, probe: &'static [&'static str], ui: Ui
 }
 
 async fn once(args: &AgentArgs, spec: &Path, probe: &'static [&'static str], ui: Ui) -> Result<Outcome, Failure> {
-    let cannot = |error: &dyn std::fmt::Display| Failure::new(format!("{} cannot be read: {error}", spec.display()));
-    let text = String::from_utf8(files::read_regular(spec)?).map_err(|error| cannot(&error))?;
-    let wanted: StorageWanted = serde_yaml::from_str(&text).map_err(|error| cannot(&error))?;
+    let wanted = read_spec(spec)?;
     let node = args.node.clone().unwrap_or_else(|| "this-machine".into());
     let request = Request { host_root: args.host_root.clone(), wanted, node, make: args.make };
     let report = agent::look_once(&request, probe).await;
     ui.out(&json(&report)?)?;
     Ok(if report.verdict == Verdict::Verified { Outcome::Done } else { Outcome::Error })
+}
+
+/// What is asked by a file: the spec of a NodeStorage, or the whole object.
+fn read_spec(path: &Path) -> Result<StorageWanted, Failure> {
+    #[derive(Deserialize)]
+    struct Object {
+        spec: StorageWanted,
+    }
+    let text = files::read_text(path)?;
+    let is_object = serde_yaml::from_str::<Value>(&text).is_ok_and(|value| value.get("spec").is_some());
+    let read = match is_object {
+        true => serde_yaml::from_str(&text).map(|object: Object| object.spec),
+        false => serde_yaml::from_str(&text),
+    };
+    read.map_err(|error| {
+        Failure::new(format!("{} is not what is asked of a machine: {error}", path.display()))
+            .hint("write the spec of a NodeStorage, or the object as `kubectl get nodestorage NODE -o yaml` prints it")
+    })
 }
 
 impl AgentArgs {

@@ -14,6 +14,7 @@ use crate::manifest::adopt::{Adopted, Adoption, adopt};
 use crate::model::cluster::{Connection, Kubelet, KubeletManager, Rancher, Rke};
 use crate::model::text::RancherId;
 use crate::model::{ClusterName, Mode, ObservedCluster, ObservedKubelet};
+use crate::plan;
 use crate::report::count;
 use crate::ui::Ui;
 
@@ -101,7 +102,7 @@ pub(super) async fn run(args: &ImportArgs, ui: Ui, now: Timestamp) -> Result<Out
     .map_err(|error| Failure::caused("cannot write YAML", &error))?;
     files::create_all(&args.state, &adopted.files)?;
     tell(args, &adopted, ui);
-    confirm(args, &live, ui, now).await
+    confirm(args, &live, kubelet.map(|(_, seen)| seen), ui, now)
 }
 
 /// What configures the kubelets, as the command line names it.
@@ -213,17 +214,23 @@ fn tell(args: &ImportArgs, adopted: &Adopted, ui: Ui) {
         return;
     }
     ui.note(&format!(
-        "{} with values that state cannot say, listed under `unmanaged` and left alone:",
-        count(adopted.left_alone.len(), "label")
+        "{} that state cannot say, left alone (labels are listed under `unmanaged`):",
+        count(adopted.left_alone.len(), "value")
     ));
-    adopted.left_alone.iter().take(SHOWN).for_each(|label| ui.note(&format!("  {label}")));
+    adopted.left_alone.iter().take(SHOWN).for_each(|value| ui.note(&format!("  {value}")));
     if adopted.left_alone.len() > SHOWN {
         ui.note(&format!("  … and {} more", adopted.left_alone.len() - SHOWN));
     }
 }
 
 /// Reads back what was written, and plans it against what was seen.
-async fn confirm(args: &ImportArgs, live: &ObservedCluster, ui: Ui, now: Timestamp) -> Result<Outcome, Failure> {
+fn confirm(
+    args: &ImportArgs,
+    live: &ObservedCluster,
+    kubelet: Option<ObservedKubelet>,
+    ui: Ui,
+    now: Timestamp,
+) -> Result<Outcome, Failure> {
     let loaded = load(&args.state, now)?;
     problems_of(&loaded, &args.state, ui)?;
     let cluster = loaded
@@ -231,10 +238,18 @@ async fn confirm(args: &ImportArgs, live: &ObservedCluster, ui: Ui, now: Timesta
         .clusters
         .get(&args.cluster)
         .ok_or_else(|| Failure::new("the written state lacks the cluster"))?;
-    let plan = crate::plan::diff(args.cluster.as_str(), cluster, &loaded.desired.vocabulary, live);
+    let plan = plan::diff(args.cluster.as_str(), cluster, &loaded.desired.vocabulary, live);
     if !plan.nodes.is_empty() {
         return Err(Failure::new(format!("the written state would change what is live: {}", plan.counts()))
             .hint("see `drover plan`"));
+    }
+    if let Some(mut seen) = kubelet {
+        engine::kubelet::add_config(&mut seen, &cluster.spec, |path| loaded.file(path));
+        if let Some(why) = &seen.blocked {
+            ui.note(&format!("no bind can be changed yet: {why}"));
+        } else if plan::kubelet::kubelet(cluster, live, Ok(&seen)).is_some_and(|binds| binds.changes_anything()) {
+            ui.note("the binds of its kubelets differ from its cluster.yml: see `drover plan`");
+        }
     }
     ui.out(&format!(
         "adopted {}: a plan shows no difference\nnext: git add {} && git commit\n",

@@ -134,9 +134,10 @@ impl Cli {
     }
 }
 
-/// Looks after the storage of the machine that this runs on: `drover agent`, as a program of its own
+/// Looks after the storage of the machine that this runs on: one for each machine, as a DaemonSet
 ///
-/// A machine spends half the memory on a program that holds nothing else.
+/// This is `drover agent` as a program of its own, on which a machine spends half the memory. It reads what drover asks
+/// for in the machine's NodeStorage object, and reports in its status and as the condition StorageReady of the Node.
 #[derive(Debug, Parser)]
 #[command(name = "drover-agent", version, max_term_width = 110)]
 pub struct AgentCli {

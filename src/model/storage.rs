@@ -65,7 +65,7 @@ impl ObservedStorage {
 
 /// What the storage of a machine must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a mapping with `root`, `fileSystems` and `timeoutSeconds`")]
 pub struct StorageWanted {
     /// Where pods look for it.
     pub root: HostPath,

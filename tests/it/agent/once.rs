@@ -1,9 +1,12 @@
 //! What is seen, and what is made: `drover agent --once` on file systems of the kernel.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::{spec, why};
 use crate::support::machine::{Machine, listing};
+use crate::support::run::drover;
 
 #[test]
 fn directories_are_made_in_a_verified_mount_and_nowhere_else() {
@@ -191,5 +194,31 @@ fn the_write_test_leaves_nothing_and_removes_nothing_else() {
         let report = machine.report(&spec, true);
         assert_eq!(report["reason"], "NotWritable", "{other}: {report}");
         machine.sh("rm -r $F/data/.drover/write-test.m1");
+    }
+}
+
+#[test]
+fn a_file_asks_with_a_spec_or_the_whole_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ask = |text: &str| {
+        fs::write(folder.path().join("spec.yaml"), text).expect("a file");
+        drover(folder.path(), ["agent", "--once", "--host-root", "/", "--spec", "spec.yaml"]).expect(1)
+    };
+    for (text, said) in [
+        ("", "missing field `root`"),
+        ("[]", "expected a mapping with `root`, `fileSystems` and `timeoutSeconds`"),
+        ("kind: NodeStorage", "missing field `root`"),
+        ("kind: NodeStorage\nspec: {root: data}", "spec.root: "),
+        ("root: /a\nfileSystems: 5", "fileSystems: invalid type: integer `5`, expected a sequence at line 2"),
+        ("root: [", "line 1"),
+    ] {
+        let err = ask(text).err;
+        assert!(err.starts_with("error: spec.yaml is not what is asked of a machine: "), "{err}");
+        assert!(err.contains(said) && err.contains("kubectl get nodestorage NODE -o yaml"), "{said:?} in {err}");
+    }
+    let spec = r#"{"root": "/nowhere/at/all", "fileSystems": ["tmpfs"], "timeoutSeconds": 10}"#;
+    let whole = format!(r#"{{"kind": "NodeStorage", "metadata": {{"name": "n"}}, "spec": {spec}, "status": {{}}}}"#);
+    for text in [spec, &whole] {
+        assert_eq!(why(&ask(text).json()).0, "RootMissing");
     }
 }

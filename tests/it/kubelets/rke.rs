@@ -95,7 +95,10 @@ fn a_bind_is_planned_edited_made_live_by_rke_and_then_nothing_differs() {
     let ran = import("other", &["--rancher-cluster", "c-abcde"], 1);
     assert!(ran.err.contains("live.yaml: the dump was made when rke configured the kubelets"), "{}", ran.err);
     assert!(!adopted.path("other").exists(), "nothing is half adopted");
-    import("recorded", &["--rke-config", "../prod.cluster.yml"], 0);
+    let ran = import("blocked", &["--rke-config", "../nowhere.yml"], 0);
+    assert!(ran.err.contains("no bind can be changed yet: ") && ran.err.contains("nowhere.yml"), "{}", ran.err);
+    let ran = import("recorded", &["--rke-config", "../prod.cluster.yml"], 0);
+    assert!(!ran.err.contains("bind"), "nothing is to be said of them: {}", ran.err);
     assert!(adopted.read("recorded/clusters/prod.yaml").contains(BIND));
     let ran = clean(adopted.drover(&["plan", "--state", "recorded", "--detailed-exitcode"]).expect(0));
     assert!(!ran.out.contains("not known"), "{}", ran.out);
