@@ -8,6 +8,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -18,6 +20,8 @@ use crate::error::Failure;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often somebody is looked for who asks to stop.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long output is read after the end of the program.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest line that is passed on.
 const LONGEST: usize = 4096;
 
@@ -65,7 +69,16 @@ impl RkeCommand {
         let mut child = command.spawn().map_err(|error| Failure::caused(format!("cannot run {program}"), &error))?;
         tell(&format!("{program} up --config {}", config.display()));
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let (ended, (), ()) = tokio::join!(wait(&mut child, stop), pass_on(out, tell), pass_on(err, tell));
+        let told = async { tokio::join!(pass_on(out, tell), pass_on(err, tell)) }.fuse();
+        let waiting = wait(&mut child, stop);
+        tokio::pin!(told, waiting);
+        let ended = tokio::select! {
+            ended = &mut waiting => ended,
+            _ = &mut told => waiting.await,
+        };
+        if !told.is_terminated() {
+            let _ = tokio::time::timeout(LAST_WORDS, told).await; // what it left running keeps the pipes open
+        }
         let (status, stopped) = ended.map_err(|error| Failure::caused(format!("cannot wait for {program}"), &error))?;
         Ok(match status.success() {
             true => RkeRun::Done,

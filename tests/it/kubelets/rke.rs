@@ -49,13 +49,16 @@ fn a_bind_is_planned_edited_made_live_by_rke_and_then_nothing_differs() {
     assert_eq!(state.read("state/rke/cluster.yml"), expected);
 
     // RKE makes new certificates where its state is missing, so it is not run without.
-    let script = stand_in(&state, &makes_live(&state, &plane, &["/x:/x", BIND])).display().to_string();
+    let lines = makes_live(&state, &plane, &["/x:/x", BIND]);
+    let left_running = format!("(sleep 60; touch {}) &", state.path("late").display());
+    let script = stand_in(&state, &format!("{lines}\n{left_running}")).display().to_string();
     let ran = apply(&state, &["--rke", &script], 1);
     assert!(ran.out.contains("cluster.rkestate is not there"), "{}", ran.out);
     assert!(!state.path("rke.log").exists());
 
     state.write("state/rke/cluster.rkestate", "{}");
     let ran = apply(&state, &["--rke", &script, "--rke-arg", "--ignore-docker-version"], 0);
+    assert!(!state.path("late").exists(), "what RKE leaves running is not waited for");
     assert!(
         ran.err.contains("prod: INFO building the cluster") && ran.err.contains("prod: INFO on stderr"),
         "{}",
