@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use drover::commands::{Cli, conclude};
-use drover::error::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -15,11 +14,5 @@ fn main() -> ExitCode {
         true => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         false => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build(),
     };
-    let outcome = runtime.map_err(|error| Failure::caused("cannot start", &error)).and_then(|runtime| {
-        let outcome = runtime.block_on(cli.run(ui, now));
-        // A command of a kubeconfig that hangs was reported, and keeps nobody waiting.
-        runtime.shutdown_background();
-        outcome
-    });
-    conclude(outcome, ui)
+    conclude(runtime, cli.run(ui, now), ui)
 }

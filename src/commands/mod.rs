@@ -19,11 +19,13 @@ mod snapshot;
 mod status;
 mod validate;
 
+use std::io;
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 
 use crate::error::Failure;
 use crate::ui::Ui;
@@ -152,8 +154,18 @@ impl AgentCli {
     }
 }
 
-/// The exit code of a program, after it has told what went wrong.
-pub fn conclude(outcome: Result<Outcome, Failure>, ui: Ui) -> ExitCode {
+/// Runs a command to its end, tells what went wrong, and returns the exit code of the program.
+pub fn conclude(
+    runtime: io::Result<Runtime>,
+    command: impl Future<Output = Result<Outcome, Failure>>,
+    ui: Ui,
+) -> ExitCode {
+    let outcome = runtime.map_err(|error| Failure::caused("cannot start", &error)).and_then(|runtime| {
+        let outcome = runtime.block_on(command);
+        // A command of a kubeconfig that hangs was reported, and keeps nobody waiting.
+        runtime.shutdown_background();
+        outcome
+    });
     let outcome = outcome.unwrap_or_else(|failure| {
         ui.failure(&failure);
         Outcome::Error

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::run::drover;
+use crate::support::run::{drover, finish};
 use crate::support::state::State;
 
 fn root() -> &'static Path {
@@ -35,6 +35,11 @@ fn help_is_good_enough_to_need_no_manual() {
     ] {
         insta::assert_snapshot!(format!("help-{command}"), drover(root(), [command, "--help"]).expect(0).out);
     }
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_drover-agent"));
+    insta::assert_snapshot!(
+        "help-drover-agent",
+        finish(agent.arg("--help").env_clear().env("COLUMNS", "110")).expect(0).out
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) enum Mood {
     Silent,
 }
 
-/// Serves the repositories below a folder to everybody, for as long as the test process lives.
+/// Serves the repositories below a folder to everybody, who may push as well, for as long as the test process lives.
 pub(crate) struct GitDaemon {
     port: u16,
     mood: Arc<Mutex<Mood>>,

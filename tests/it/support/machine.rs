@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::control_plane::{ControlPlane, Role, eventually};
-use super::pod::write_account;
+use super::pod::{environment, write_account};
 use super::run::{Ran, Running, finish};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -132,12 +132,10 @@ impl Machine {
             exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPABILITIES" /drover-agent
         "#;
         write_account(plane, &self.path("account"), &plane.service_account("drover-agent"));
-        let url = plane.url();
-        let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
         let kept: String = capabilities.iter().map(|name| format!(",+{}", name.to_lowercase())).collect();
         let mut command = self.command("unshare");
         command.args(["--mount", "--propagation", "slave", "sh", "-ec", script]);
-        command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port).env("NODE_NAME", node);
+        command.envs(environment(plane)).env("NODE_NAME", node);
         command.env("AGENT", env!("CARGO_BIN_EXE_drover-agent")).env("CAPABILITIES", format!("-all{kept}"));
         Running::start(&mut command)
     }

@@ -19,6 +19,13 @@ pub(crate) fn write_account(plane: &ControlPlane, account: &Path, token: &str) {
     }
 }
 
+/// What Kubernetes tells every pod of where its API server is.
+pub(crate) fn environment(plane: &ControlPlane) -> [(&'static str, String); 2] {
+    let url = plane.url();
+    let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
+    [("KUBERNETES_SERVICE_HOST", host.to_owned()), ("KUBERNETES_SERVICE_PORT", port.to_owned())]
+}
+
 /// drover as in a pod: the files of a service account are where Kubernetes mounts them, and the environment tells where the
 /// API server is. None where this machine lets nobody mount.
 pub(crate) fn in_a_pod(plane: &ControlPlane, folder: &Path, account: &Path) -> Option<Command> {
@@ -39,9 +46,7 @@ pub(crate) fn in_a_pod(plane: &ControlPlane, folder: &Path, account: &Path) -> O
         eprintln!("nobody may mount here: what drover does inside a cluster is not tried");
         return None;
     }
-    let url = plane.url();
-    let (host, port) = url.trim_start_matches("https://").rsplit_once(':').expect("a port");
     let mut drover = run::command(folder);
-    drover.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port);
+    drover.envs(environment(plane));
     Some(run::within(pod(user), &drover))
 }

@@ -320,7 +320,6 @@ impl ControlPlane {
     }
 
     /// The server's own certificate with that of the CA which the server made for it.
-    /// The certificate that signed the server's.
     pub(crate) fn ca(&self) -> PathBuf {
         self.path("tls/apiserver.crt")
     }
